@@ -1,0 +1,1 @@
+//! Hand an open descriptor to another process by pid.
