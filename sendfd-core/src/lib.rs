@@ -1,1 +1,69 @@
-//! Hand an open descriptor to another process by pid.
+//! Hand an open descriptor to another process, by pid.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let worker_pid = 1234;
+//! // In the process that has the descriptor:
+//! let sig = sendfd_core::rtmin() + 1;
+//! let connection = std::net::TcpStream::connect("127.0.0.1:80")?;
+//! sendfd_core::send(worker_pid, sig, &connection)?;
+//!
+//! // In the process that wants it:
+//! let receiver = sendfd_core::Receiver::open(sig)?;
+//! let message = receiver.recv(sendfd_core::Wait::Forever)?;
+//! println!("{:?} from process {}", message.fds, message.sender.pid);
+//! # Ok(()) }
+//! ```
+//!
+//! A process and one of its real-time signals, `(pid, sig)`, are an address. The process that wants
+//! descriptors listens there, with a [`Receiver`] (one pollable descriptor, no signal is raised) or
+//! in signal mode ([`listen`]: the signal is raised and carries the descriptor's number).
+//!
+//! Sending succeeds once the kernel holds a duplicate for the target: the sender may close its own,
+//! exit or be killed in the next instruction. Sending fails with nothing sent and nothing left
+//! behind. See [`send_with`] for everything a message can carry, and [`probe()`] for the reasons
+//! when something is not permitted.
+
+// One noun, one file. What is public is named here and nowhere else.
+mod address;
+mod cache;
+mod connections;
+mod error;
+mod fork;
+mod inbox;
+mod kind;
+mod listen;
+mod marker;
+mod message;
+mod path;
+mod probe;
+mod process;
+mod receiver;
+mod send;
+mod signal;
+mod sys;
+mod target;
+mod wait;
+mod wire;
+
+pub use error::{Attempt, Cause, Denial, Error, Result, describe};
+pub use kind::{Kind, detect};
+pub use listen::{listen, unlisten};
+pub use message::{Credentials, Descriptors, Incoming, Message, Room};
+pub use path::{Path, Paths};
+pub use probe::{PathReport, Report, probe, probe_self};
+pub use receiver::{Receiver, ReceiverOptions};
+pub use send::{SendOptions, send, send_with};
+pub use signal::{rtmax, rtmin};
+pub use target::Target;
+pub use wait::Wait;
+pub use wire::{MAX_DATA, MAX_FDS};
+
+/// The version of this library, as `major.minor.patch`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[doc(hidden)]
+pub mod fuzzing {
+    //! What the fuzz target drives: the parser of records, which is not otherwise public.
+    pub use crate::wire::Header;
+}

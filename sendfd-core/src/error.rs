@@ -1,0 +1,412 @@
+//! What went wrong: the errno, what was attempted, why, and what a person can do.
+
+use std::fmt;
+
+use rustix::io::Errno;
+
+use crate::path::Paths;
+use crate::wire::{MAX_DATA, MAX_FDS};
+
+/// The result of everything that can fail here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation failed. Small and without allocation, so that a queue that is full costs
+/// its sender no more than a number would.
+///
+/// Displayed, it says what was attempted, on which process and signal, what the answer was and what
+/// can be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    attempt: Attempt,
+    cause: Cause,
+}
+
+/// What was being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attempt {
+    /// Sending to process `pid` at `sig`.
+    Send {
+        /// The target.
+        pid: i32,
+        /// Its real-time signal.
+        sig: i32,
+    },
+    /// Opening process `pid` at `sig` as a target.
+    OpenTarget {
+        /// The target.
+        pid: i32,
+        /// Its real-time signal.
+        sig: i32,
+    },
+    /// Finding out which paths lead to process `pid` at `sig`.
+    Probe {
+        /// The target.
+        pid: i32,
+        /// Its real-time signal.
+        sig: i32,
+    },
+    /// Opening a receiver on `sig` in this process.
+    OpenReceiver {
+        /// The real-time signal.
+        sig: i32,
+    },
+    /// Receiving from the receiver on `sig`.
+    Receive {
+        /// The real-time signal.
+        sig: i32,
+    },
+    /// Starting signal mode on `sig` in this process.
+    Listen {
+        /// The real-time signal.
+        sig: i32,
+    },
+    /// Ending signal mode on `sig` in this process.
+    Unlisten {
+        /// The real-time signal.
+        sig: i32,
+    },
+    /// Asking what kind of file a descriptor refers to.
+    Detect,
+}
+
+/// Why it failed. Each has one errno, see [`Error::raw_os_error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// EINVAL: the signal is not one of the real-time signals that libc leaves to programs.
+    NotRealTime,
+    /// EINVAL: a pid must be positive.
+    PidNotPositive,
+    /// EINVAL: a message carries at least one descriptor.
+    NoDescriptors,
+    /// EINVAL: more than [`MAX_FDS`] descriptors.
+    TooManyDescriptors(usize),
+    /// EINVAL: `SENDFD_PATHS` names something that is no path.
+    BadEnvironment,
+    /// EINVAL: [`listen`](crate::listen) was called while an arriving signal would kill the process.
+    SignalUnhandled,
+    /// EINVAL: [`unlisten`](crate::unlisten) without a [`listen`](crate::listen) before it.
+    NotInSignalMode,
+    /// EBADF: one of the descriptors is not open.
+    BadDescriptor,
+    /// EBADF: the receiver was opened by the parent of this process.
+    Inherited,
+    /// ESRCH: no such process, or it has exited.
+    NoSuchProcess,
+    /// ECONNREFUSED: the process lives but does not listen on the signal.
+    NotListening,
+    /// ECONNREFUSED: another process sits on the target's abstract address. It was sent nothing.
+    AddressTaken {
+        /// The process that holds the address, 0 if this process cannot see it.
+        holder: i32,
+    },
+    /// EPERM: the target listens, but does not accept this process's user.
+    NotAccepted {
+        /// The user that was refused.
+        uid: u32,
+    },
+    /// EPERM: no path to the target is permitted.
+    NotPermitted(Denial),
+    /// EAGAIN: the target's queue is full and no timeout was given.
+    QueueFull,
+    /// EAGAIN: there is no message and no timeout was given.
+    Empty,
+    /// ETIMEDOUT: the timeout ran out while waiting for the target to listen.
+    NeverListened,
+    /// ETIMEDOUT: the timeout ran out while waiting for room in the target's queue.
+    NeverRoom,
+    /// ETIMEDOUT: the timeout ran out and no message came.
+    NeverCame,
+    /// ETOOMANYREFS: too many of this user's descriptors are in flight.
+    TooManyInFlight,
+    /// EMSGSIZE: more than [`MAX_DATA`] bytes of data.
+    DataTooLong(usize),
+    /// EMSGSIZE: the next message needs more room than was lent. It stays.
+    RoomTooSmall {
+        /// How many descriptors it carries.
+        fds: usize,
+        /// How many bytes of data it carries.
+        data: usize,
+    },
+    /// EADDRINUSE: this process already listens on the signal.
+    AlreadyListening,
+    /// EADDRINUSE: this process has a handler of its own for the signal.
+    SignalTaken,
+    /// EOPNOTSUPP: none of the paths that the caller insisted on is offered here.
+    PathNotOffered(Paths),
+    /// EMFILE: this process's descriptor table is full. Nothing is lost.
+    TableFull,
+    /// EINTR: a signal handler ran while waiting. Nothing was sent or received.
+    Interrupted,
+    /// The inbox was shut down while waiting, by another thread of this process.
+    ShutDown,
+    /// What the kernel answered, word for word.
+    Kernel(Errno),
+}
+
+/// Who or what refused to let one process reach into another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// A seccomp filter answers pidfd_getfd with EPERM, whatever the target.
+    Seccomp,
+    /// Yama's ptrace_scope.
+    Yama(u8),
+    /// The kernel's own check: another user, or a target that is not dumpable.
+    Ptrace,
+    /// sendfd(2) is refused: this process may not signal the target.
+    Signal,
+    /// A security module forbids connecting to the target's abstract address.
+    Name,
+}
+
+impl Error {
+    pub(crate) fn new(attempt: Attempt, cause: Cause) -> Self {
+        Error { attempt, cause }
+    }
+
+    /// The errno, positive, as in `errno.h`.
+    #[must_use]
+    pub fn raw_os_error(&self) -> i32 {
+        self.cause.errno().raw_os_error()
+    }
+
+    /// What was attempted.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// What a person can do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        self.cause.hint()
+    }
+}
+
+impl Cause {
+    pub(crate) fn errno(self) -> Errno {
+        match self {
+            Cause::NotRealTime
+            | Cause::PidNotPositive
+            | Cause::NoDescriptors
+            | Cause::TooManyDescriptors(_)
+            | Cause::BadEnvironment
+            | Cause::SignalUnhandled
+            | Cause::NotInSignalMode => Errno::INVAL,
+            Cause::BadDescriptor | Cause::Inherited => Errno::BADF,
+            Cause::NoSuchProcess => Errno::SRCH,
+            Cause::NotListening | Cause::AddressTaken { .. } => Errno::CONNREFUSED,
+            Cause::NotAccepted { .. } | Cause::NotPermitted(_) => Errno::PERM,
+            Cause::QueueFull | Cause::Empty => Errno::AGAIN,
+            Cause::NeverListened | Cause::NeverRoom | Cause::NeverCame => Errno::TIMEDOUT,
+            Cause::TooManyInFlight => Errno::TOOMANYREFS,
+            Cause::DataTooLong(_) | Cause::RoomTooSmall { .. } => Errno::MSGSIZE,
+            Cause::AlreadyListening | Cause::SignalTaken => Errno::ADDRINUSE,
+            Cause::PathNotOffered(_) => Errno::OPNOTSUPP,
+            Cause::TableFull => Errno::MFILE,
+            Cause::Interrupted => Errno::INTR,
+            Cause::ShutDown => Errno::SHUTDOWN,
+            Cause::Kernel(errno) => errno,
+        }
+    }
+
+    fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Cause::NotRealTime => "use a signal from SIGRTMIN to SIGRTMAX",
+            Cause::PidNotPositive => "name one process; process groups cannot be sent to",
+            Cause::BadEnvironment => {
+                "SENDFD_PATHS takes a comma-separated list of syscall, pidfd and name"
+            }
+            Cause::SignalUnhandled => {
+                "install a handler for the signal, or block it in all threads, before listening"
+            }
+            Cause::Inherited => "open a receiver of its own in the child process",
+            Cause::NotListening => {
+                "start the target's receiver first, or give a timeout to wait for it"
+            }
+            Cause::AddressTaken { .. } => {
+                "the target can still be reached by the pidfd path, by its own user or by root"
+            }
+            Cause::NotAccepted { .. } => {
+                "send as root or as the target's user, or let the target name this user when it opens its receiver"
+            }
+            Cause::NotPermitted(Denial::Seccomp) => {
+                "allow pidfd_getfd in the seccomp profile or add CAP_SYS_PTRACE, or use the name path, which needs neither"
+            }
+            Cause::NotPermitted(Denial::Yama(_)) => {
+                "start the target as a child of the sender, or use the name path, which Yama does not restrict"
+            }
+            Cause::NotPermitted(Denial::Ptrace) => {
+                "use the name path, which works between processes that have changed their user"
+            }
+            Cause::QueueFull => "the target is slow to receive: give a timeout, or try again later",
+            Cause::TooManyInFlight => {
+                "raise RLIMIT_NOFILE of the sender, or wait until the targets have received"
+            }
+            Cause::RoomTooSmall { .. } => "lend more room and receive again: the message stays",
+            Cause::AlreadyListening => "close the receiver that this process already has there",
+            Cause::SignalTaken => "use another signal: this one has a handler already",
+            Cause::PathNotOffered(_) => "allow another path, or ask the probe why this one fails",
+            Cause::TableFull => "close descriptors or raise RLIMIT_NOFILE, then receive again",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attempt::Send { pid, sig } => {
+                write!(f, "cannot send to process {pid} at signal {sig}")
+            }
+            Attempt::OpenTarget { pid, sig } => {
+                write!(f, "cannot open process {pid} at signal {sig} as a target")
+            }
+            Attempt::Probe { pid, sig } => write!(f, "cannot probe process {pid} at signal {sig}"),
+            Attempt::OpenReceiver { sig } => write!(f, "cannot open a receiver at signal {sig}"),
+            Attempt::Receive { sig } => write!(f, "cannot receive at signal {sig}"),
+            Attempt::Listen { sig } => write!(f, "cannot listen at signal {sig}"),
+            Attempt::Unlisten { sig } => write!(f, "cannot stop listening at signal {sig}"),
+            Attempt::Detect => f.write_str("cannot tell the kind of the descriptor"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::NotRealTime => f.write_str("the signal is not a real-time signal"),
+            Cause::PidNotPositive => f.write_str("the pid is not positive"),
+            Cause::NoDescriptors => f.write_str("no descriptors were given"),
+            Cause::TooManyDescriptors(count) => {
+                write!(
+                    f,
+                    "{count} descriptors are more than the {MAX_FDS} of one message"
+                )
+            }
+            Cause::BadEnvironment => f.write_str("SENDFD_PATHS names an unknown path"),
+            Cause::SignalUnhandled => {
+                f.write_str("the signal is neither handled nor blocked, and would kill the process")
+            }
+            Cause::NotInSignalMode => f.write_str("the process is not in signal mode there"),
+            Cause::BadDescriptor => f.write_str("a descriptor is not open"),
+            Cause::Inherited => f.write_str("the receiver belongs to the parent of this process"),
+            Cause::NoSuchProcess => f.write_str("there is no such process"),
+            Cause::NotListening => f.write_str("the process lives but does not listen there"),
+            Cause::AddressTaken { holder: 0 } => {
+                f.write_str("a process that cannot be seen from here holds the target's address")
+            }
+            Cause::AddressTaken { holder } => {
+                write!(f, "process {holder} holds the target's address")
+            }
+            Cause::NotAccepted { uid } => write!(f, "the target does not accept user {uid}"),
+            Cause::NotPermitted(denial) => denial.fmt(f),
+            Cause::QueueFull => f.write_str("the target's queue is full"),
+            Cause::Empty => f.write_str("there is no message"),
+            Cause::NeverListened => f.write_str("the target did not start to listen in time"),
+            Cause::NeverRoom => f.write_str("the target made no room in its queue in time"),
+            Cause::NeverCame => f.write_str("no message came in time"),
+            Cause::TooManyInFlight => {
+                f.write_str("too many of this user's descriptors are in flight")
+            }
+            Cause::DataTooLong(length) => {
+                write!(
+                    f,
+                    "{length} bytes of data are more than the {MAX_DATA} of one message"
+                )
+            }
+            Cause::RoomTooSmall { fds, data } => write!(
+                f,
+                "the next message carries {fds} descriptors and {data} bytes, more than there is room for"
+            ),
+            Cause::AlreadyListening => f.write_str("this process already listens there"),
+            Cause::SignalTaken => f.write_str("this process handles that signal itself"),
+            Cause::PathNotOffered(paths) => write!(f, "not offered here: {paths}"),
+            Cause::TableFull => f.write_str("this process's descriptor table is full"),
+            Cause::Interrupted => f.write_str("interrupted by a signal"),
+            Cause::ShutDown => f.write_str("the inbox was shut down"),
+            Cause::Kernel(errno) => write!(f, "the kernel answered: {errno}"),
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denial::Seccomp => {
+                f.write_str("a seccomp filter refuses pidfd_getfd, as Docker's default profile does")
+            }
+            Denial::Yama(scope) => {
+                write!(f, "Yama (kernel.yama.ptrace_scope = {scope}) forbids reaching into the target")
+            }
+            Denial::Ptrace => f.write_str(
+                "the kernel forbids reaching into the target: it runs as another user, or changed its user",
+            ),
+            Denial::Signal => f.write_str("this process may not signal the target"),
+            Denial::Name => f.write_str(
+                "a security module (Landlock, AppArmor, SELinux) forbids connecting to the target",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.attempt, self.cause)?;
+        match self.hint() {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Errno> for Cause {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::SRCH => Cause::NoSuchProcess,
+            Errno::MFILE => Cause::TableFull,
+            Errno::INTR => Cause::Interrupted,
+            Errno::TOOMANYREFS => Cause::TooManyInFlight,
+            other => Cause::Kernel(other),
+        }
+    }
+}
+
+/// What an errno means when it comes from this library, positive or negative. C's
+/// `sendfd_strerror`.
+#[must_use]
+pub fn describe(errno: i32) -> &'static std::ffi::CStr {
+    match Errno::from_raw_os_error(errno.saturating_abs()) {
+        Errno::INVAL => {
+            c"bad argument: a signal outside SIGRTMIN..SIGRTMAX, a pid below 1, no descriptors or more than 253, an unknown flag or size, a null pointer"
+        }
+        Errno::BADF => c"a descriptor is not open, or the receiver was inherited through fork",
+        Errno::SRCH => c"no such process, or it has exited",
+        Errno::CONNREFUSED => c"the process lives but does not listen on this signal",
+        Errno::PERM => {
+            c"the target does not accept this sender, or no permitted path leads to it: sendfd_probe says why"
+        }
+        Errno::AGAIN => c"the target's queue is full (receiving: there is no message), and no timeout was given",
+        Errno::TIMEDOUT => c"the timeout ran out",
+        Errno::TOOMANYREFS => c"too many of this user's descriptors are in flight: raise RLIMIT_NOFILE or wait",
+        Errno::MFILE => c"this process's descriptor table is full: close some or raise RLIMIT_NOFILE",
+        Errno::NFILE => c"the system's table of open files is full",
+        Errno::NOMEM => c"the kernel is out of memory",
+        Errno::MSGSIZE => c"more than 4096 bytes of data, or (receiving) the room lent is too small and the message stays",
+        Errno::ADDRINUSE => c"this process already listens on this signal",
+        Errno::OPNOTSUPP => c"this kernel or target does not offer the path that was insisted on",
+        Errno::INTR => c"interrupted by a signal handler while waiting; nothing was sent or received",
+        _ if errno == 0 => c"success",
+        _ => c"an error of the kernel: see errno(3)",
+    }
+}

@@ -1,0 +1,132 @@
+//! Signal mode: the process gets the real-time signal, whose value is a descriptor in its table.
+//!
+//! Where the kernel does not do this itself, an agent does: a thread inside the process that
+//! receives from the inbox and queues the signal to its own process.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::error::{Attempt, Cause, Error, Result};
+use crate::message::{Credentials, Message};
+use crate::receiver::Receiver;
+use crate::wait::Wait;
+use crate::{fork, signal, sys};
+
+/// Enough for a record and the calls around it.
+const AGENT_STACK: usize = 128 * 1024;
+
+/// How long the agent waits before it tries again what there was no room for.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// The thread behind signal mode, and how it is told to end.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    thread: JoinHandle<()>,
+    ending: Arc<AtomicBool>,
+}
+
+/// From now on, each descriptor that is sent to this process at `sig` raises `sig` in it, as a
+/// queued signal: `si_code` is `SI_QUEUE`, `si_pid` and `si_uid` are the sender's, and
+/// `si_value.sival_int` is the number of the descriptor, close-on-exec, which the process now owns.
+///
+/// It is for the process to handle the signal, or to block it in all threads and take it with
+/// `sigwaitinfo` or a signalfd. That must be arranged before this is called: a real-time signal that
+/// nobody asked for kills the process. Messages of several descriptors raise a signal for each, in
+/// order; tags and data do not arrive.
+///
+/// While the process's queue of signals is full (`RLIMIT_SIGPENDING`), or its descriptor table,
+/// messages wait; senders see `EAGAIN` once the inbox, too, is full.
+///
+/// Does not block. Costs seven descriptors or fewer, like a [`Receiver`], and a thread.
+///
+/// # Errors
+/// - `EINVAL`: `sig` is not a real-time signal, or it is neither handled nor blocked by the calling
+///   thread.
+/// - `EADDRINUSE`: this process already listens on `sig`.
+/// - `EAGAIN`: no thread can be started.
+/// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
+///
+/// # References
+/// - [sigaction(2)](https://man7.org/linux/man-pages/man2/sigaction.2.html), "The siginfo_t argument"
+/// - [signal(7)](https://man7.org/linux/man-pages/man7/signal.7.html), "Real-time signals"
+pub fn listen(sig: i32) -> Result<()> {
+    start(sig).map_err(|cause| Error::new(Attempt::Listen { sig }, cause))
+}
+
+/// Ends signal mode on `sig`. What the agent has not raised a signal for is closed; signals that are
+/// already queued stay, and their descriptors are the process's.
+///
+/// Waits for the agent, which takes no longer than a moment. Not for use in a signal handler.
+///
+/// # Errors
+/// - `EINVAL`: `sig` is not a real-time signal, or the process is not in signal mode there.
+pub fn unlisten(sig: i32) -> Result<()> {
+    stop(sig).map_err(|cause| Error::new(Attempt::Unlisten { sig }, cause))
+}
+
+fn start(sig: i32) -> std::result::Result<(), Cause> {
+    signal::check(sig)?;
+    if sys::disposition(sig)? == sys::Disposition::Default && !sys::is_blocked(sig) {
+        return Err(Cause::SignalUnhandled);
+    }
+    let receiver = Arc::new(Receiver::open(sig).map_err(|error| error.cause())?);
+    let ending = Arc::new(AtomicBool::new(false));
+    let thread = sys::with_signals_blocked(|| {
+        let (receiver, ending) = (Arc::clone(&receiver), Arc::clone(&ending));
+        thread::Builder::new()
+            .name(format!("sendfd-{sig}"))
+            .stack_size(AGENT_STACK)
+            .spawn(move || run(sig, &receiver, &ending))
+    });
+    let thread = thread.map_err(|error| {
+        Errno::from_io_error(&error).map_or(Cause::Kernel(Errno::AGAIN), Cause::from)
+    })?;
+    receiver.employ(Agent { thread, ending });
+    Ok(())
+}
+
+fn stop(sig: i32) -> std::result::Result<(), Cause> {
+    signal::check(sig)?;
+    let mut place = fork::lock(fork::place(sig));
+    let state = place.as_mut().ok_or(Cause::NotInSignalMode)?;
+    let agent = state.agent.take().ok_or(Cause::NotInSignalMode)?;
+    agent.ending.store(true, Ordering::Relaxed);
+    state.shut_down();
+    drop(place);
+    // The agent holds the receiver, which is closed with it.
+    let _ = agent.thread.join();
+    Ok(())
+}
+
+fn run(sig: i32, receiver: &Receiver, ending: &AtomicBool) {
+    // Used again for each message, so that this allocates nothing once it is warm.
+    let mut message = Message::default();
+    while !ending.load(Ordering::Relaxed) {
+        match receiver.recv_into(&mut message, Wait::Forever) {
+            Ok(()) => {
+                for fd in message.fds.drain(..) {
+                    deliver(sig, message.sender, fd, ending);
+                }
+            }
+            Err(error) if error.cause() == Cause::ShutDown => return,
+            // A full table, above all. The message stays where it is.
+            Err(_) => thread::sleep(RETRY),
+        }
+    }
+}
+
+/// Raises the signal. The descriptor becomes the process's the moment it is queued.
+fn deliver(sig: i32, sender: Credentials, fd: OwnedFd, ending: &AtomicBool) {
+    while !ending.load(Ordering::Relaxed) {
+        match sys::queue_to_self(sig, sender, fd.as_fd()) {
+            Ok(()) => return std::mem::forget(fd),
+            // The queue of signals is full.
+            Err(_) => thread::sleep(RETRY),
+        }
+    }
+}

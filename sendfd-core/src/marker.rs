@@ -1,0 +1,167 @@
+//! The marker of an inbox: a memfd whose *name* says where the sending end is, so that a sender
+//! finds it by reading links in /proc/PID/fd.
+//!
+//! First contact has to stay cheap when the target has thousands of descriptors open, so the marker
+//! takes one of a few numbers that a sender tries before it looks at all of them.
+
+use std::fmt::Write as _;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use arrayvec::ArrayString;
+use rustix::fs::{MemfdFlags, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+
+use crate::process::Process;
+use crate::signal;
+
+/// Where the sending end of an inbox is, in the target's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) sig: i32,
+    /// Not a descriptor of this process: a number in the target's table.
+    pub(crate) tx: RawFd,
+    /// Told apart from whatever else may have the number by now.
+    pub(crate) inode: u64,
+}
+
+/// Why there is no marker to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The whole table was read and holds none.
+    Absent,
+    /// The table may not be read, or there is no /proc.
+    Unreadable(Errno),
+}
+
+/// Each is the size that a descriptor table may have, so that a marker just below it makes the
+/// kernel allocate no larger table than it must.
+const TABLE_SIZES: [RawFd; 6] = [256, 1024, 4096, 16_384, 65_536, 262_144];
+
+fn places(sig: i32) -> impl Iterator<Item = RawFd> {
+    TABLE_SIZES
+        .into_iter()
+        .map(move |size| size - 1 - (sig - signal::KERNEL_RTMIN))
+}
+
+/// Makes the marker for `tx` and puts it where senders look first.
+pub(crate) fn create(sig: i32, tx: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let inode = rustix::fs::fstat(tx)?.st_ino;
+    let mut name = ArrayString::<64>::new();
+    let _ = write!(name, "sendfd:1:{sig}:{}:{inode}", tx.as_raw_fd());
+    let memfd = rustix::fs::memfd_create(name.as_str(), MemfdFlags::CLOEXEC)?;
+    for place in places(sig) {
+        match rustix::io::fcntl_dupfd_cloexec(&memfd, place) {
+            Ok(placed) if placed.as_raw_fd() == place => return Ok(placed),
+            // Taken. The number that was given instead is no better than the one there is.
+            Ok(_) => {}
+            // At the limit of the table: no higher place will do either.
+            Err(_) => break,
+        }
+    }
+    Ok(memfd)
+}
+
+/// Looks for a marker of `sig` that `accept` agrees to: in the likely places first.
+///
+/// What a marker says is a hint. A process may hold a file of that name that somebody handed to it,
+/// so `accept` has to check what it finds there, and the search goes on when it says no.
+pub(crate) fn find<T>(
+    process: &Process,
+    sig: i32,
+    mut accept: impl FnMut(Marker) -> Option<T>,
+) -> Result<T, Missing> {
+    let mut path = ArrayString::<32>::new();
+    let _ = write!(path, "/proc/{}/fd", process.pid());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let table =
+        rustix::fs::open(path.as_str(), flags, Mode::empty()).map_err(Missing::Unreadable)?;
+
+    let mut take = |number: &std::ffi::CStr| -> Result<Option<T>, Errno> {
+        match read(table.as_fd(), number) {
+            Ok(Some(marker)) if marker.sig == sig => Ok(accept(marker)),
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    };
+
+    for place in places(sig) {
+        let mut number = ArrayString::<12>::new();
+        let _ = write!(number, "{place}\0");
+        let number = std::ffi::CStr::from_bytes_with_nul(number.as_bytes()).unwrap_or(c"");
+        if let Some(found) = take(number).map_err(Missing::Unreadable)? {
+            return Ok(found);
+        }
+    }
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&table, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(Missing::Unreadable)?;
+        if !entry.file_name().to_bytes().starts_with(b".") {
+            if let Some(found) = take(entry.file_name()).map_err(Missing::Unreadable)? {
+                return Ok(found);
+            }
+        }
+    }
+    Err(Missing::Absent)
+}
+
+fn read(table: BorrowedFd<'_>, number: &std::ffi::CStr) -> Result<Option<Marker>, Errno> {
+    let mut buffer = [MaybeUninit::uninit(); 128];
+    let (link, _) = rustix::fs::readlinkat_raw(table, number, &mut buffer)?;
+    Ok(parse(link))
+}
+
+fn parse(link: &[u8]) -> Option<Marker> {
+    let name = std::str::from_utf8(link)
+        .ok()?
+        .strip_prefix("/memfd:sendfd:1:")?;
+    let mut words = name.strip_suffix(" (deleted)")?.split(':');
+    let marker = Marker {
+        sig: words.next()?.parse().ok()?,
+        tx: words.next()?.parse().ok().filter(|number| *number >= 0)?,
+        inode: words.next()?.parse().ok()?,
+    };
+    words.next().is_none().then_some(marker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_through_proc() {
+        let tx = crate::address::socket(rustix::net::SocketFlags::empty()).expect("a socket");
+        let inode = rustix::fs::fstat(&tx).expect("stat").st_ino;
+        let _marker = create(60, &tx).expect("a marker");
+        let own = Process::open(crate::process::own_pid()).expect("this process");
+        let found = find(&own, 60, Some).expect("found");
+        assert_eq!(
+            (found.sig, found.tx, found.inode),
+            (60, tx.as_raw_fd(), inode)
+        );
+        assert_eq!(find(&own, 61, Some), Err(Missing::Absent));
+    }
+
+    #[test]
+    fn other_links_are_no_markers() {
+        for link in [
+            "/memfd:sendfd:1:40:7 (deleted)",
+            "/memfd:sendfd:1:40:-7:3 (deleted)",
+            "/memfd:sendfd:1:40:7:3:4 (deleted)",
+            "/memfd:sendfd:2:40:7:3 (deleted)",
+            "/tmp/memfd:sendfd:1:40:7:3 (deleted)",
+            "socket:[40]",
+        ] {
+            assert_eq!(parse(link.as_bytes()), None, "{link}");
+        }
+    }
+
+    #[test]
+    fn each_signal_has_places_of_its_own() {
+        let mut all: Vec<_> = (32..=64).flat_map(places).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 33 * TABLE_SIZES.len());
+    }
+}

@@ -1,0 +1,98 @@
+//! sendfd(2) itself, on a kernel that has it and says so in /proc/sys/kernel/sendfd_nr.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use rustix::io::Errno;
+
+use super::Paths;
+use crate::error::{Cause, Denial};
+use crate::process::{self, Process};
+use crate::sys;
+use crate::wire::Outgoing;
+
+const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::SYSCALL);
+
+/// A target of the system call.
+#[derive(Debug)]
+pub(crate) struct Link {
+    number: i64,
+    pid: i32,
+    sig: i32,
+    /// The call takes a pid, which may come to mean another process. This says when.
+    pidfd: Option<OwnedFd>,
+}
+
+/// Asks the kernel whether the target may be sent to and has asked for the signal.
+///
+/// The call looks at the descriptor last, so that one that cannot be open makes it a question
+/// without effect: EBADF says that all else is well.
+pub(crate) fn reach(process: &Process, sig: i32) -> Result<Link, Cause> {
+    let number = number().ok_or(NOT_OFFERED)?;
+    let pidfd = process.try_clone_pidfd()?;
+    match sys::sendfd(number, process.pid(), sig, -1) {
+        Err(Errno::BADF) => Ok(Link {
+            number,
+            pid: process.pid(),
+            sig,
+            pidfd,
+        }),
+        answer => Err(explain(answer.err().unwrap_or(Errno::INVAL))),
+    }
+}
+
+/// Sends one descriptor. Nothing else goes this way: see [`Outgoing::is_bare`].
+pub(crate) fn send(
+    link: &Link,
+    fds: &[BorrowedFd<'_>],
+    outgoing: &Outgoing<'_>,
+) -> Result<(), Cause> {
+    let ([fd], true) = (fds, outgoing.is_bare()) else {
+        return Err(NOT_OFFERED);
+    };
+    if link
+        .pidfd
+        .as_ref()
+        .is_some_and(|pidfd| process::has_exited(pidfd.as_fd()))
+    {
+        return Err(Cause::NoSuchProcess);
+    }
+    sys::sendfd(link.number, link.pid, link.sig, fd.as_raw_fd()).map_err(explain)
+}
+
+fn explain(errno: Errno) -> Cause {
+    match errno {
+        Errno::NOSYS => {
+            // The one answer that is about the kernel and not about this target or this moment.
+            NUMBER.store(ABSENT, Ordering::Relaxed);
+            NOT_OFFERED
+        }
+        Errno::BADF => Cause::BadDescriptor,
+        Errno::CONNREFUSED => Cause::NotListening,
+        Errno::AGAIN => Cause::QueueFull,
+        Errno::PERM => Cause::NotPermitted(Denial::Signal),
+        // The target's table, not this process's.
+        Errno::MFILE => Cause::Kernel(Errno::MFILE),
+        other => other.into(),
+    }
+}
+
+const UNKNOWN: i64 = -1;
+const ABSENT: i64 = -2;
+static NUMBER: AtomicI64 = AtomicI64::new(UNKNOWN);
+
+/// The number that this kernel gave to the call. Never guessed: another kernel may have another
+/// call there.
+pub(crate) fn number() -> Option<i64> {
+    let mut number = NUMBER.load(Ordering::Relaxed);
+    if number == UNKNOWN {
+        number = advertised().unwrap_or(ABSENT);
+        NUMBER.store(number, Ordering::Relaxed);
+    }
+    (number >= 0).then_some(number)
+}
+
+fn advertised() -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/sendfd_nr").ok()?;
+    text.trim().parse().ok().filter(|number| *number >= 0)
+}

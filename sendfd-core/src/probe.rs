@@ -1,0 +1,92 @@
+//! Which paths lead to a target, and in words why the others do not.
+
+use crate::error::{Attempt, Cause, Error, Result};
+use crate::path::{Path, Paths};
+use crate::process::{self, Process};
+use crate::receiver::Receiver;
+use crate::{signal, target};
+
+/// What a probe found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The process that was probed.
+    pub pid: i32,
+    /// At which signal.
+    pub sig: i32,
+    /// Each path, in the order in which they are tried.
+    pub paths: [PathReport; 3],
+}
+
+/// What a probe found of one path.
+#[derive(Clone, Copy, Debug)]
+pub struct PathReport {
+    /// The path.
+    pub path: Path,
+    /// Why it does not lead to the target, if it does not.
+    pub error: Option<Error>,
+}
+
+impl Report {
+    /// The paths that lead to the target.
+    #[must_use]
+    pub fn working(&self) -> Paths {
+        let working = self.paths.iter().filter(|report| report.error.is_none());
+        working.map(|report| Paths::from(report.path)).collect()
+    }
+
+    /// The path that a send would take now, if any.
+    #[must_use]
+    pub fn chosen(&self) -> Option<Path> {
+        let allowed = Paths::empty().allowed().ok()?;
+        let working = self.working() & allowed;
+        Path::ALL
+            .into_iter()
+            .find(|path| working.contains((*path).into()))
+    }
+}
+
+/// Tries each path to process `pid` at `sig`, sending nothing. `SENDFD_PATHS` is left out of
+/// account, except in [`Report::chosen`]. Does not block, and leaves nothing open.
+///
+/// # Errors
+/// - `EINVAL`: `sig` is not a real-time signal, or `pid` is below 1.
+/// - `ESRCH`: no such process, or it has exited.
+/// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
+///
+/// That a path does not lead there is no error of the probe: see [`PathReport::error`].
+pub fn probe(pid: i32, sig: i32) -> Result<Report> {
+    let attempt = Attempt::Probe { pid, sig };
+    let probe = || {
+        signal::check(sig)?;
+        let process = Process::open(pid)?;
+        Ok(Report {
+            pid,
+            sig,
+            paths: Path::ALL.map(|path| PathReport {
+                path,
+                error: target::reach_by(path, &process, sig)
+                    .err()
+                    .map(|cause| Error::new(attempt, cause)),
+            }),
+        })
+    };
+    probe().map_err(|cause: Cause| Error::new(attempt, cause))
+}
+
+/// Tries each path from this process to itself: what this machine, with its kernel and sandbox,
+/// offers at all. Opens a receiver on a free signal meanwhile.
+///
+/// # Errors
+/// - `EADDRINUSE`: this process listens on every signal.
+/// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
+pub fn probe_self() -> Result<Report> {
+    let mut result = Receiver::open(signal::rtmax());
+    for sig in (signal::rtmin()..signal::rtmax()).rev() {
+        match result {
+            Err(error) if error.cause() == Cause::AlreadyListening => result = Receiver::open(sig),
+            _ => break,
+        }
+    }
+    let receiver = result?;
+    probe(process::own_pid(), receiver.sig())
+}

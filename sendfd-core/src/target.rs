@@ -1,0 +1,375 @@
+//! A process that was reached and can be sent to again and again.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::UCred;
+use rustix::process::{getegid, geteuid, getpid, getuid, test_kill_process};
+
+use crate::cache::Key;
+use crate::error::{Attempt, Cause, Denial, Error, Result};
+use crate::path::{Link, Path, Paths, name};
+use crate::process::{self, Identity, Process};
+use crate::send::SendOptions;
+use crate::wait::{Deadline, Wait, timespec};
+use crate::wire::Outgoing;
+use crate::{signal, sys};
+
+/// A process, at one of its signals, opened for sending. It costs this process one descriptor.
+///
+/// It stands for the process that had the pid when it was opened: when that has exited, sending
+/// fails with `ESRCH`, also when another process has the pid by then. It keeps to one path, except
+/// that what the system call cannot carry (a tag, data, several descriptors) goes another way, for
+/// which one more descriptor is opened when it is first needed.
+///
+/// Threads may share it. A forked child may go on using its copy.
+#[derive(Debug)]
+pub struct Target {
+    /// By what it was opened; `paths` are those allowed.
+    key: Key,
+    identity: Identity,
+    /// Whether the kernel would name another user than the effective one, whose rights count.
+    names_effective: bool,
+    link: Link,
+    /// For what `link` cannot carry, if that is the system call.
+    side: OnceLock<Link>,
+    /// Set while some thread opens one of the links again.
+    reopening: AtomicBool,
+}
+
+impl Target {
+    /// Opens process `pid` at `sig`, by the first of `paths` (empty: all) that leads to it. Blocks
+    /// only as long as `wait` allows, for a target that does not listen yet.
+    ///
+    /// # Errors
+    /// As [`send_with`](crate::send_with), as far as they are about the target and the path.
+    pub fn open(pid: i32, sig: i32, paths: Paths, wait: Wait) -> Result<Self> {
+        let open = || {
+            signal::check(sig)?;
+            process::check(pid)?;
+            let paths = paths.allowed()?;
+            Self::open_until(Key { pid, sig, paths }, Deadline::after(wait))
+        };
+        open().map_err(|cause| Error::new(Attempt::OpenTarget { pid, sig }, cause))
+    }
+
+    /// The path that it uses.
+    #[must_use]
+    pub fn path(&self) -> Path {
+        self.link.path()
+    }
+
+    /// The pid that it was opened by.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.key.pid
+    }
+
+    /// The signal that it was opened by.
+    #[must_use]
+    pub fn sig(&self) -> i32 {
+        self.key.sig
+    }
+
+    /// Sends duplicates of `fds` in one message: one system call, without allocation.
+    ///
+    /// Blocks only as long as [`SendOptions::wait`] allows, for room in the target's queue or for a
+    /// target that has closed its receiver to open one again. `fds` are only borrowed. On an error,
+    /// nothing was sent. With [`SendOptions::paths`], the message fails with `EOPNOTSUPP` rather
+    /// than go another way.
+    ///
+    /// Safe in a signal handler that saves errno, with [`Wait::Never`].
+    ///
+    /// # Errors
+    /// As [`send_with`](crate::send_with).
+    pub fn send(&self, fds: &[BorrowedFd<'_>], options: &SendOptions<'_>) -> Result<()> {
+        self.send_until(fds, options, Deadline::after(options.wait))
+            .map_err(|cause| {
+                let Key { pid, sig, .. } = self.key;
+                Error::new(Attempt::Send { pid, sig }, cause)
+            })
+    }
+
+    pub(crate) fn open_until(key: Key, deadline: Deadline) -> Answer<Self> {
+        let process = Process::open(key.pid)?;
+        let mut pause = Pause::new(deadline);
+        let link = loop {
+            match reach(&process, key.sig, key.paths) {
+                Err(cause) if may_pass(cause) => pause.sleep(&process, cause)?,
+                result => break result?,
+            }
+        };
+        Ok(Target {
+            key,
+            identity: process.identity(),
+            names_effective: geteuid() != getuid(),
+            link,
+            side: OnceLock::new(),
+            reopening: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn send_until(
+        &self,
+        fds: &[BorrowedFd<'_>],
+        options: &SendOptions<'_>,
+        deadline: Deadline,
+    ) -> Answer<()> {
+        let credentials = self.names_effective.then(effective_credentials);
+        let outgoing = Outgoing::new(
+            self.key.sig,
+            fds.len(),
+            options.tag,
+            options.data,
+            credentials,
+        )?;
+        let link = self.link_for(&outgoing, deadline)?;
+        if !options.paths.is_empty() && !options.paths.contains(link.path().into()) {
+            return Err(Cause::PathNotOffered(options.paths));
+        }
+        match link.send(fds, &outgoing) {
+            Err(cause) => self.send_again(link, fds, &outgoing, cause, deadline),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The link that can carry the message.
+    fn link_for(&self, outgoing: &Outgoing<'_>, deadline: Deadline) -> Answer<&Link> {
+        if outgoing.is_bare() || !matches!(self.link, Link::Syscall(_)) {
+            return Ok(&self.link);
+        }
+        if let Some(side) = self.side.get() {
+            return Ok(side);
+        }
+        let others = self.key.paths - Paths::SYSCALL;
+        if others.is_empty() {
+            return Err(Cause::PathNotOffered(Paths::SYSCALL));
+        }
+        let side = Self::open_until(
+            Key {
+                paths: others,
+                ..self.key
+            },
+            deadline,
+        )?;
+        if side.identity != self.identity {
+            return Err(Cause::NoSuchProcess);
+        }
+        Ok(self.side.get_or_init(|| side.link))
+    }
+
+    /// Sending failed: waits or opens the link again, whatever `cause` asks for, and tries again.
+    #[cold]
+    fn send_again(
+        &self,
+        link: &Link,
+        fds: &[BorrowedFd<'_>],
+        outgoing: &Outgoing<'_>,
+        mut cause: Cause,
+        deadline: Deadline,
+    ) -> Answer<()> {
+        // A receiver at its limit may close a connection as soon as it is opened. The caller is
+        // told of a queue that has no room rather than kept waiting.
+        for _ in 0..MAX_REOPENED {
+            while cause == Cause::QueueFull && deadline.waits() {
+                wait_for_room(link, deadline)?;
+                match link.send(fds, outgoing) {
+                    Ok(()) => return Ok(()),
+                    Err(next) => cause = next,
+                }
+            }
+            if cause != Cause::ShutDown {
+                return Err(cause);
+            }
+            self.reopen(link, deadline)?;
+            match link.send(fds, outgoing) {
+                Ok(()) => return Ok(()),
+                Err(next) => cause = next,
+            }
+        }
+        Err(Cause::QueueFull)
+    }
+
+    /// The inbox behind `link` is gone: the receiver was closed, let the connection go, or died.
+    ///
+    /// The new socket takes the number of the old one, so that threads which are sending over it,
+    /// or are interrupted by a signal handler that does, need no lock.
+    fn reopen(&self, link: &Link, deadline: Deadline) -> Answer<()> {
+        let Some(socket) = link.socket() else {
+            return Err(Cause::NoSuchProcess);
+        };
+        let process = Process::open(self.key.pid)?;
+        if process.identity() != self.identity {
+            return Err(Cause::NoSuchProcess);
+        }
+        let mut pause = Pause::new(deadline);
+        if self.reopening.swap(true, Ordering::Acquire) {
+            // Another thread is at it. Its messages and ours must not take two connections.
+            return pause.sleep(&process, Cause::QueueFull);
+        }
+        let result = loop {
+            match reach(&process, self.key.sig, link.path().into()) {
+                Ok(new) => {
+                    let new = new.socket().ok_or(Cause::NoSuchProcess);
+                    break new.and_then(|new| Ok(sys::replace(socket.as_fd(), new)?));
+                }
+                Err(cause) if may_pass(cause) => match pause.sleep(&process, cause) {
+                    Ok(()) => {}
+                    Err(cause) => break Err(cause),
+                },
+                Err(cause) => break Err(cause),
+            }
+        };
+        self.reopening.store(false, Ordering::Release);
+        result
+    }
+}
+
+const MAX_REOPENED: usize = 8;
+
+type Answer<T> = std::result::Result<T, Cause>;
+
+fn effective_credentials() -> UCred {
+    UCred {
+        pid: getpid(),
+        uid: geteuid(),
+        gid: getegid(),
+    }
+}
+
+/// Whether waiting can help.
+fn may_pass(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::NotListening | Cause::AddressTaken { .. } | Cause::QueueFull
+    )
+}
+
+/// Tries the paths in order and answers the most telling of what stands in the way.
+pub(crate) fn reach(process: &Process, sig: i32, paths: Paths) -> Answer<Link> {
+    let mut refusal = Cause::PathNotOffered(Paths::empty());
+    for path in Path::ALL {
+        if !paths.contains(path.into()) {
+            continue;
+        }
+        match reach_by(path, process, sig) {
+            Ok(link) => return Ok(link),
+            Err(cause) => match (refusal, cause) {
+                (Cause::PathNotOffered(some), Cause::PathNotOffered(more)) => {
+                    refusal = Cause::PathNotOffered(some | more);
+                }
+                _ if weight(cause) > weight(refusal) => refusal = cause,
+                _ => {}
+            },
+        }
+        if weight(refusal) == FINAL {
+            break;
+        }
+    }
+    Err(refusal)
+}
+
+/// No other path would lead further.
+const FINAL: u8 = 9;
+
+/// How much a refusal says about the target, compared with what the other paths found.
+fn weight(cause: Cause) -> u8 {
+    match cause {
+        Cause::PathNotOffered(_) => 0,
+        Cause::NotPermitted(Denial::Ptrace | Denial::Signal | Denial::Name) => 1,
+        Cause::NotListening => 3,
+        Cause::QueueFull | Cause::AddressTaken { .. } => 4,
+        // It does listen: its marker was seen.
+        Cause::NotPermitted(Denial::Seccomp | Denial::Yama(_)) => 5,
+        Cause::NotAccepted { .. } => 6,
+        Cause::NoSuchProcess
+        | Cause::TableFull
+        | Cause::Interrupted
+        | Cause::Kernel(Errno::NFILE | Errno::NOMEM) => FINAL,
+        _ => 2,
+    }
+}
+
+/// Reaches the target by one path and makes sure that it will accept what this process sends.
+pub(crate) fn reach_by(path: Path, process: &Process, sig: i32) -> Answer<Link> {
+    let link = Link::reach(path, process, sig)?;
+    if matches!(link, Link::Syscall(_)) || is_accepted(process) {
+        return Ok(link);
+    }
+    // The target may have named this user: then there is an address for it.
+    let uid = geteuid().as_raw();
+    match (link, name::reach_as(process, sig, Some(uid))) {
+        (Link::Name(_), Ok(own)) => Ok(Link::Name(own)),
+        (link, Ok(_)) => Ok(link),
+        (_, Err(Cause::NotListening)) => Err(Cause::NotAccepted { uid }),
+        (_, Err(cause)) => Err(cause),
+    }
+}
+
+/// Whether this process's effective user is one that may signal the target, without regard to
+/// capabilities: those the receiver cannot see in a message's credentials.
+fn is_accepted(process: &Process) -> bool {
+    let own = geteuid();
+    let may_signal =
+        || process::check(process.pid()).is_ok_and(|pid| test_kill_process(pid).is_ok());
+    if own.is_root() {
+        // Root of another user namespace may be nobody there.
+        return may_signal();
+    }
+    match process.users() {
+        Some(users) => users.contains(&own.as_raw()),
+        // /proc is absent or hides the processes of others.
+        None => may_signal(),
+    }
+}
+
+/// Waits, longer each time, until something is worth another try.
+struct Pause {
+    deadline: Deadline,
+    time: Duration,
+}
+
+impl Pause {
+    fn new(deadline: Deadline) -> Self {
+        Pause {
+            deadline,
+            time: Duration::from_micros(500),
+        }
+    }
+
+    /// Fails with `cause` where no waiting was allowed, and at once when the process exits.
+    fn sleep(&mut self, process: &Process, cause: Cause) -> Answer<()> {
+        let left = match self.deadline.left() {
+            Some(left) => left,
+            None if self.deadline.waits() => {
+                return Err(match cause {
+                    Cause::QueueFull => Cause::NeverRoom,
+                    _ => Cause::NeverListened,
+                });
+            }
+            None => return Err(cause),
+        };
+        if process.exits_within(self.time.min(left))? {
+            return Err(Cause::NoSuchProcess);
+        }
+        self.time = (self.time * 2).min(Duration::from_millis(20));
+        Ok(())
+    }
+}
+
+fn wait_for_room(link: &Link, deadline: Deadline) -> Answer<()> {
+    let left = deadline.left().ok_or(Cause::NeverRoom)?;
+    match link.socket() {
+        Some(socket) => {
+            let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+            poll(&mut fds, timespec(left).as_ref())?;
+        }
+        // Room in a queue of signals is announced to nobody.
+        None => std::thread::sleep(left.min(Duration::from_millis(1))),
+    }
+    Ok(())
+}
