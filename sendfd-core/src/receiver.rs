@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -56,6 +56,7 @@ pub struct Receiver {
     /// Tells this receiver from a later one of this process on the same signal.
     id: u64,
     epoll: Arc<OwnedFd>,
+    pace: Pace,
 }
 
 impl Receiver {
@@ -89,6 +90,7 @@ impl Receiver {
                 sig,
                 id: state.id,
                 epoll: Arc::clone(&state.epoll),
+                pace: Pace::default(),
             };
             *place = Some(state);
             Ok(receiver)
@@ -156,26 +158,34 @@ impl Receiver {
     ) -> Result<T> {
         let deadline = Deadline::after(wait);
         // Who waits anyway learns from the wait where to look.
-        let mut look = if deadline.waits() {
-            Look::Nowhere
-        } else {
-            Look::Around
+        let mut look = match wait {
+            Wait::Never => Look::Around,
+            _ if self.pace.is_slow() => self.sleep(deadline)?,
+            _ => Look::Nowhere,
         };
         loop {
             match self.with(|state| take(state, look)) {
                 Err(Cause::Empty) if deadline.waits() => {
-                    let ready = self.sleep(deadline);
-                    look = Look::At(ready.map_err(|cause| self.error(cause))?);
+                    self.pace.missed();
+                    look = self.sleep(deadline)?;
                 }
-                result => return result.map_err(|cause| self.error(cause)),
+                result => {
+                    if matches!(look, Look::Nowhere) {
+                        self.pace.hit();
+                    }
+                    return result.map_err(|cause| self.error(cause));
+                }
             }
         }
     }
 
-    fn sleep(&self, deadline: Deadline) -> Answer<u64> {
-        let left = deadline.left().ok_or(Cause::NeverCame)?;
-        let ready = next_ready(self.epoll.as_fd(), timespec(left).as_ref())?;
-        ready.ok_or(Cause::NeverCame)
+    fn sleep(&self, deadline: Deadline) -> Result<Look> {
+        let sleep = || {
+            let left = deadline.left().ok_or(Cause::NeverCame)?;
+            let ready = next_ready(self.epoll.as_fd(), timespec(left).as_ref())?;
+            ready.map(Look::At).ok_or(Cause::NeverCame)
+        };
+        sleep().map_err(|cause| self.error(cause))
     }
 
     /// Runs `f` on this receiver's state, unless a fork left that to the parent.
@@ -227,6 +237,46 @@ impl Drop for Receiver {
     }
 }
 
+/// How densely messages come. Where each is waited for, trying the socket before every wait is a
+/// system call for nothing; where they queue up, waiting before every try is.
+#[derive(Debug, Default)]
+struct Pace {
+    /// How many tries in a row found nothing, and how many calls since did not try.
+    misses: AtomicU32,
+}
+
+impl Pace {
+    const SLOW: u32 = 4;
+    const TRY_AGAIN: u32 = Self::SLOW + 16;
+
+    /// Whether to wait before trying, which has to be reconsidered now and then.
+    fn is_slow(&self) -> bool {
+        let misses = self.misses.load(Ordering::Relaxed);
+        if misses < Self::SLOW {
+            return false;
+        }
+        let slow = misses < Self::TRY_AGAIN;
+        self.misses.store(
+            if slow { misses + 1 } else { Self::SLOW - 1 },
+            Ordering::Relaxed,
+        );
+        slow
+    }
+
+    fn missed(&self) {
+        let misses = self.misses.load(Ordering::Relaxed);
+        if misses < Self::SLOW {
+            self.misses.store(misses + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn hit(&self) {
+        if self.misses.load(Ordering::Relaxed) != 0 {
+            self.misses.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Where to look for a message when the source of the last one has none.
 #[derive(Clone, Copy, Debug)]
 enum Look {
@@ -262,8 +312,8 @@ pub(crate) struct State {
     table: Table,
     users: Users,
     dropped: u64,
-    /// Nothing came for a while, so that `table` and `users` may have changed.
-    stale: bool,
+    /// Since when nothing came: `table` and `users` may have changed meanwhile.
+    idle_since: Option<Instant>,
     /// For [`Receiver::recv_many`]; made at its first use.
     records: Vec<Record>,
     pub(crate) agent: Option<Agent>,
@@ -297,7 +347,7 @@ impl State {
                 more: options.uids.to_vec(),
             },
             dropped: 0,
-            stale: true,
+            idle_since: None,
             records: Vec::new(),
             agent: None,
         })
@@ -385,7 +435,7 @@ impl State {
             match sys::receive(socket, record, careful) {
                 Ok(()) => {}
                 Err(Errno::AGAIN) => {
-                    self.stale = true;
+                    self.idle_since.get_or_insert_with(Instant::now);
                     return Ok(None);
                 }
                 Err(Errno::INTR | Errno::CONNRESET) => continue,
@@ -426,7 +476,7 @@ impl State {
         let result = match sys::receive_many(socket, &mut records[..batch]) {
             Ok(received) => self.give_many(&mut records[..received], rooms),
             Err(Errno::AGAIN) => {
-                self.stale = true;
+                self.idle_since.get_or_insert_with(Instant::now);
                 Ok(0)
             }
             Err(Errno::INTR | Errno::CONNRESET) => Ok(0),
@@ -601,13 +651,18 @@ impl State {
 
     /// Looks again at what may have changed while there was nothing to receive.
     fn refresh(&mut self) {
-        if self.stale {
-            self.stale = false;
+        if let Some(since) = self.idle_since.take()
+            && since.elapsed() > FRESH
+        {
             self.table = Table::now(self.epoll.as_fd());
             self.users.own = sys::own_users();
         }
     }
 }
+
+/// For how long what is known of this process holds while nothing comes. No process fills the part
+/// of its table that is left as a margin in so short a time.
+const FRESH: Duration = Duration::from_micros(100);
 
 type Answer<T> = std::result::Result<T, Cause>;
 
