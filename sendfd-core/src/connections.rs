@@ -33,6 +33,15 @@ struct Connection {
     leaving: bool,
 }
 
+/// What came of accepting a connection.
+pub(crate) enum Accepted {
+    /// There was one; there may be more.
+    One,
+    /// There was one, and others should be drained before the next takes up room.
+    Last,
+    None,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     by_id: BTreeMap<Id, Connection>,
@@ -53,36 +62,30 @@ impl Connections {
         self.by_id.remove(&id);
     }
 
-    /// Accepts one connection from `listener`, if `admits` its user. True if there may be more.
+    /// Accepts one connection from `listener`, if `admits` its user.
     pub(crate) fn accept(
         &mut self,
         listener: BorrowedFd<'_>,
         epoll: BorrowedFd<'_>,
         admits: impl Fn(u32) -> bool,
-    ) -> Result<bool, Errno> {
+    ) -> Result<Accepted, Errno> {
         let socket = match accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(socket) => socket,
-            Err(Errno::AGAIN) => return Ok(false),
-            Err(Errno::INTR | Errno::CONNABORTED) => return Ok(true),
+            Err(Errno::AGAIN) => return Ok(Accepted::None),
+            Err(Errno::INTR | Errno::CONNABORTED) => return Ok(Accepted::One),
             // The connection stays in the queue of the listener.
-            Err(Errno::MFILE) if self.shed() => return Ok(true),
+            Err(Errno::MFILE) if self.shed() => return Ok(Accepted::One),
             Err(errno) => return Err(errno),
         };
         let peer = sys::peer_credentials(socket.as_fd())?;
         if !admits(peer.uid) {
             // Dropped unread, with all that it sent.
-            return Ok(true);
+            return Ok(Accepted::One);
         }
-        if is_tight(&socket) {
-            self.shed();
-        }
+        let full = is_tight(&socket) && !self.shed();
         let id = FIRST_ID + self.next;
-        epoll::add(
-            epoll,
-            &socket,
-            epoll::EventData::new_u64(id),
-            epoll::EventFlags::IN,
-        )?;
+        let data = epoll::EventData::new_u64(id);
+        epoll::add(epoll, &socket, data, epoll::EventFlags::IN)?;
         self.next += 1;
         self.clock += 1;
         let connection = Connection {
@@ -93,7 +96,14 @@ impl Connections {
             leaving: false,
         };
         self.by_id.insert(id, connection);
-        Ok(true)
+        Ok(if full { Accepted::Last } else { Accepted::One })
+    }
+
+    /// A connection that was told to leave and only has to be drained.
+    pub(crate) fn leaving(&self) -> Option<Id> {
+        let mut all = self.by_id.iter();
+        all.find(|(_, connection)| connection.leaving)
+            .map(|(id, _)| *id)
     }
 
     /// Whether `id` has not been read from yet.

@@ -42,7 +42,7 @@ pub(crate) struct Agent {
 /// While the process's queue of signals is full (`RLIMIT_SIGPENDING`), or its descriptor table,
 /// messages wait; senders see `EAGAIN` once the inbox, too, is full.
 ///
-/// Does not block. Costs seven descriptors or fewer, like a [`Receiver`], and a thread.
+/// Does not block. Costs what a [`Receiver`] costs, and a thread.
 ///
 /// # Errors
 /// - `EINVAL`: `sig` is not a real-time signal, or it is neither handled nor blocked by the calling

@@ -37,7 +37,7 @@ pub struct ReceiverOptions<'a> {
 
 /// Receives what other processes send to this process at one signal. No signal is raised.
 ///
-/// A process can have one receiver for each signal. It owns six descriptors, all close-on-exec: a
+/// A process can have one receiver for each signal. It owns five descriptors, all close-on-exec: a
 /// socket pair, a marker by which senders find it, a listening socket (one more for each further
 /// user), an epoll descriptor; and one more for each sender that came by the `name` path, which it
 /// lets go again, without loss, when the table gets tight.
@@ -312,8 +312,8 @@ pub(crate) struct State {
     table: Table,
     users: Users,
     dropped: u64,
-    /// Since when nothing came: `table` and `users` may have changed meanwhile.
-    idle_since: Option<Instant>,
+    /// When `table` and `users` were last known to be right.
+    known: Instant,
     /// For [`Receiver::recv_many`]; made at its first use.
     records: Vec<Record>,
     pub(crate) agent: Option<Agent>,
@@ -347,7 +347,7 @@ impl State {
                 more: options.uids.to_vec(),
             },
             dropped: 0,
-            idle_since: None,
+            known: Instant::now(),
             records: Vec::new(),
             agent: None,
         })
@@ -434,10 +434,7 @@ impl State {
             let careful = self.table.is_tight();
             match sys::receive(socket, record, careful) {
                 Ok(()) => {}
-                Err(Errno::AGAIN) => {
-                    self.idle_since.get_or_insert_with(Instant::now);
-                    return Ok(None);
-                }
+                Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR | Errno::CONNRESET) => continue,
                 Err(errno) => return Err(errno.into()),
             }
@@ -475,11 +472,7 @@ impl State {
         let mut records = mem::take(&mut self.records);
         let result = match sys::receive_many(socket, &mut records[..batch]) {
             Ok(received) => self.give_many(&mut records[..received], rooms),
-            Err(Errno::AGAIN) => {
-                self.idle_since.get_or_insert_with(Instant::now);
-                Ok(0)
-            }
-            Err(Errno::INTR | Errno::CONNRESET) => Ok(0),
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => Ok(0),
             Err(errno) => Err(errno.into()),
         };
         self.records = records;
@@ -639,29 +632,41 @@ impl State {
         let Some(listener) = self.inbox.listeners.get(index) else {
             return Ok(());
         };
-        let (connections, users) = (&mut self.connections, &mut self.users);
+        let users = &self.users;
         for _ in 0..TURN {
+            let connections = &mut self.connections;
             let admit = |uid| users.admit(uid);
-            if !connections.accept(listener.as_fd(), self.epoll.as_fd(), admit)? {
-                break;
+            match connections.accept(listener.as_fd(), self.epoll.as_fd(), admit) {
+                Ok(connections::Accepted::One) => {}
+                Ok(connections::Accepted::None) => break,
+                answer => {
+                    // The table is as full as it may get. What makes room is to drain those
+                    // connections that were let go.
+                    match (connections.leaving(), answer) {
+                        (Some(id), _) => self.current = id,
+                        (None, Err(errno)) => return Err(errno.into()),
+                        (None, Ok(_)) => {}
+                    }
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    /// Looks again at what may have changed while there was nothing to receive.
+    /// Looks again at what may have changed since the last message.
     fn refresh(&mut self) {
-        if let Some(since) = self.idle_since.take()
-            && since.elapsed() > FRESH
-        {
+        let now = Instant::now();
+        if now.duration_since(self.known) > FRESH {
             self.table = Table::now(self.epoll.as_fd());
             self.users.own = sys::own_users();
         }
+        self.known = now;
     }
 }
 
-/// For how long what is known of this process holds while nothing comes. No process fills the part
-/// of its table that is left as a margin in so short a time.
+/// For how long what is known of this process holds without asking again. None fills the part of
+/// its table that is left as a margin in so short a time.
 const FRESH: Duration = Duration::from_micros(100);
 
 type Answer<T> = std::result::Result<T, Cause>;

@@ -1,0 +1,113 @@
+//! Processes that die, fork, or get the pid of another.
+
+mod common;
+use common::{PATHS, pair, peer};
+use sendfd_tests::{has_root, signal, word};
+
+#[test]
+fn a_sender_killed_right_after_success() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        let before = target.count();
+        sender.tell(format!(
+            "killed-after-send pid={pid} sig={sig} paths={path} times=1000"
+        ));
+        for tag in 0..1000 {
+            let answer = target.ok(format!("recv sig={sig} ms=20000"));
+            assert_eq!(word(&answer, "tag"), tag.to_string());
+        }
+        assert!(matches!(sender.answer(), sendfd_tests::Answer::Ok(_)));
+        target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+        assert_eq!(target.count(), before);
+    }
+}
+
+#[test]
+fn a_forked_child_can_neither_receive_nor_keep_alive() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        sender.ok(format!("target pid={pid} sig={sig} paths={path}"));
+        sender.ok("tsend tag=1");
+        let answer = target.ok(format!("fork-recv sig={sig}"));
+        assert!(
+            answer.starts_with(&format!("errno={}", libc::EBADF)),
+            "{answer}"
+        );
+        assert_eq!(word(&answer, "own"), "true");
+        // Its copies of the parent's inbox are gone: rx, tx, marker and listener. The number of the
+        // epoll descriptor is still the receiver's. What it opened itself it has closed.
+        assert_eq!(word(&answer, "inherited"), "-4");
+        // The parent has lost nothing.
+        assert_eq!(
+            word(&target.ok(format!("recv sig={sig} ms=5000")), "tag"),
+            "1"
+        );
+        sender.ok("tsend tag=2");
+
+        let child: i32 = target.ok("fork-hold").parse().expect("a pid");
+        target.kill();
+        sender.fails("tsend", libc::ESRCH);
+        sender.fails(
+            format!("send pid={pid} sig={sig} paths={path}"),
+            libc::ESRCH,
+        );
+        sender.fails(
+            format!("send pid={child} sig={sig} paths={path}"),
+            libc::ECONNREFUSED,
+        );
+        // SAFETY: the child of the killed peer, which nobody else waits for.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+    }
+}
+
+#[test]
+fn a_target_is_the_process_and_not_its_pid() {
+    if !has_root() {
+        return;
+    }
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        sender.ok(format!("target pid={pid} sig={sig} paths={path}"));
+        sender.ok("tsend");
+        sender.ok(format!("send pid={pid} sig={sig} paths={path}"));
+        target.kill();
+        let Some(mut heir) = heir_of(pid) else {
+            panic!("no process got pid {pid} again");
+        };
+        heir.ok(format!("open sig={sig}"));
+        let before = heir.count();
+        sender.fails("tsend", libc::ESRCH);
+        sender.fails("tsend ms=100", libc::ESRCH);
+        heir.fails(format!("recv sig={sig} ms=50"), libc::ETIMEDOUT);
+        assert_eq!(heir.count(), before);
+        // Who names the pid now means the process that has it now.
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} tag=3"));
+        assert_eq!(
+            word(&heir.ok(format!("recv sig={sig} ms=5000")), "tag"),
+            "3"
+        );
+    }
+}
+
+/// A new peer with a pid that is free.
+fn heir_of(pid: i32) -> Option<sendfd_tests::Peer> {
+    for _ in 0..1000 {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+        let heir = peer();
+        if heir.pid() == pid {
+            return Some(heir);
+        }
+    }
+    None
+}
+
+#[test]
+fn first_contact_with_a_large_table() {
+    let (mut sender, mut target) = (peer(), peer());
+    let sig = signal(0);
+    let pid = target.pid();
+    target.ok("occupy n=10000");
+    target.ok(format!("open sig={sig}"));
+    sender.ok(format!("send pid={pid} sig={sig} paths=pidfd"));
+    target.ok(format!("recv sig={sig} ms=5000"));
+}

@@ -1,0 +1,237 @@
+//! What a receiver does with what comes in.
+
+mod common;
+use common::{PATHS, pair, peer};
+use sendfd_tests::{signal, word};
+
+#[test]
+fn everything_a_message_carries() {
+    let (mut sender, mut target, pid, sig) = pair();
+    for path in PATHS {
+        let line = format!(
+            "send pid={pid} sig={sig} paths={path} n=3 tag=18446744073709551615 data=hello"
+        );
+        let sent = sender.ok(line);
+        let answer = target.ok(format!("recv sig={sig} ms=5000"));
+        assert_eq!(word(&answer, "fds"), sent);
+        assert_eq!(word(&answer, "tag"), "18446744073709551615");
+        assert_eq!(word(&answer, "data"), "hello");
+        assert_eq!(word(&answer, "path"), path);
+        assert_eq!(word(&answer, "pid"), sender.pid().to_string());
+        let uid = rustix::process::getuid().as_raw();
+        let gid = rustix::process::getgid().as_raw();
+        assert_eq!(word(&answer, "uid"), uid.to_string());
+        assert_eq!(word(&answer, "gid"), gid.to_string());
+    }
+}
+
+#[test]
+fn pollable_exactly_while_there_is_something() {
+    let (mut sender, mut target, pid, sig) = pair();
+    for path in PATHS {
+        assert_eq!(target.ok(format!("ready sig={sig}")), "0");
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} times=2"));
+        for _ in 0..2 {
+            assert_eq!(target.ok(format!("ready sig={sig}")), "1");
+            target.ok(format!("recv sig={sig}"));
+        }
+        target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+        assert_eq!(target.ok(format!("ready sig={sig}")), "0");
+    }
+}
+
+#[test]
+fn a_full_table_loses_nothing() {
+    for path in PATHS {
+        for (limit, n) in [(64, 1), (64, 7), (1024, 5), (4096, 253)] {
+            let (mut sender, mut target, pid, sig) = pair();
+            target.ok(format!("nofile n={limit}"));
+            // Warm, so that the receiver believes it knows the table.
+            sender.ok(format!("send pid={pid} sig={sig} paths={path} tag=1000"));
+            target.ok(format!("recv sig={sig} ms=5000"));
+            sender.ok(format!(
+                "send pid={pid} sig={sig} paths={path} n={n} times=20"
+            ));
+            target.ok(format!("fill leave={}", n - 1));
+            for _ in 0..3 {
+                target.fails(format!("recv sig={sig}"), libc::EMFILE);
+            }
+            target.ok("unfill n=1");
+            for tag in 0..20 {
+                let answer = target.ok(format!("recv sig={sig}"));
+                assert_eq!(word(&answer, "tag"), tag.to_string());
+                assert_eq!(word(&answer, "fds").split(',').count(), n);
+            }
+            target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+            target.ok("unfill");
+            assert_eq!(target.ok(format!("dropped sig={sig}")), "0");
+        }
+    }
+}
+
+#[test]
+fn closing_a_receiver_closes_what_nobody_received() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        target.ok(format!("close sig={sig}"));
+        let before = target.count();
+        target.ok(format!("open sig={sig}"));
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} n=9 times=9"));
+        target.ok(format!("close sig={sig}"));
+        assert_eq!(target.count(), before);
+        // The next receiver starts with nothing, and is found by the old target.
+        target.ok(format!("open sig={sig}"));
+        target.fails(
+            format!("recv sig={sig} ms=20"),
+            libc::EAGAIN.max(libc::ETIMEDOUT),
+        );
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} tag=4"));
+        assert_eq!(
+            word(&target.ok(format!("recv sig={sig} ms=5000")), "tag"),
+            "4"
+        );
+    }
+}
+
+#[test]
+fn records_that_are_no_messages_are_dropped_and_closed() {
+    let (mut sender, mut target, pid, sig) = pair();
+    let before = target.count();
+    let bad = [
+        "text=hello",
+        "len=24",
+        "len=5000",
+        "n=0 len=24",
+        "n=253 len=1",
+        // A good header that promises one descriptor, with another number of them.
+        "header=1 n=2",
+        "header=1 n=0",
+        // Longer than it says.
+        "header=1 len=25",
+    ];
+    for (nth, bad) in bad.into_iter().enumerate() {
+        target.tell(format!("recv sig={sig} ms=300"));
+        let closed = sender.ok(format!("raw pid={pid} sig={sig} {bad}"));
+        assert_eq!(closed, "closed=true", "{bad}");
+        assert!(matches!(
+            target.answer(),
+            sendfd_tests::Answer::Error(libc::ETIMEDOUT, _)
+        ));
+        assert_eq!(
+            target.ok(format!("dropped sig={sig}")),
+            (nth + 1).to_string()
+        );
+    }
+    // The same header with what it promises is one.
+    target.tell(format!("recv sig={sig} ms=5000"));
+    sender.ok(format!("raw pid={pid} sig={sig} header=1"));
+    assert!(matches!(target.answer(), sendfd_tests::Answer::Ok(_)));
+    target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+    assert_eq!(target.count(), before);
+}
+
+#[test]
+fn a_squatter_receives_nothing() {
+    let (mut sender, mut squatter, mut target) = (peer(), peer(), peer());
+    let (pid, sig) = (target.pid(), signal(0));
+    squatter.ok(format!("squat pid={pid} sig={sig}"));
+    let before = sender.count();
+    for _ in 0..50 {
+        let text = sender.fails(format!("send pid={pid} sig={sig}"), libc::ECONNREFUSED);
+        assert!(
+            text.contains(&format!("process {} holds", squatter.pid())),
+            "{text}"
+        );
+    }
+    assert_eq!(sender.count(), before);
+    // The target opens all the same, and says in its report what is wrong.
+    target.ok(format!("open sig={sig}"));
+    let report = target.ok(format!("probe pid={pid} sig={sig}"));
+    assert!(report.contains("pidfd=works"), "{report}");
+    assert!(
+        report.contains(&format!("process {} holds", squatter.pid())),
+        "{report}"
+    );
+    sender.fails(
+        format!("send pid={pid} sig={sig} paths=name"),
+        libc::ECONNREFUSED,
+    );
+    sender.ok(format!("send pid={pid} sig={sig}"));
+    assert_eq!(
+        word(&target.ok(format!("recv sig={sig} ms=5000")), "path"),
+        "pidfd"
+    );
+    assert!(squatter.lives(), "it was sent something");
+}
+
+#[test]
+fn each_once_and_in_order_among_threads() {
+    for (path, shared, many) in [
+        ("pidfd", "", 1),
+        ("pidfd", "shared=1", 8),
+        ("name", "", 1),
+        ("name", "shared=1", 8),
+    ] {
+        let (mut sender, mut target, pid, sig) = pair();
+        target.tell(format!(
+            "drain sig={sig} threads=4 total=100000 many={many}"
+        ));
+        sender.ok(format!(
+            "flood pid={pid} sig={sig} threads=8 each=12500 paths={path} {shared}"
+        ));
+        assert_eq!(
+            target.answer(),
+            sendfd_tests::Answer::Ok("received=100000".into())
+        );
+    }
+}
+
+#[test]
+fn order_outlives_the_connection() {
+    let (mut sender, mut target, pid, sig) = pair();
+    // Each message over a connection of its own, all of them before the first is read.
+    for tag in 0..100 {
+        sender.ok(format!("target pid={pid} sig={sig} paths=name"));
+        sender.ok(format!("tsend tag={} times=2", tag * 2));
+    }
+    for tag in 0..200 {
+        assert_eq!(
+            word(&target.ok(format!("recv sig={sig} ms=5000")), "tag"),
+            tag.to_string()
+        );
+    }
+}
+
+#[test]
+fn many_senders_by_name_in_a_small_table() {
+    let (mut sender, mut target, pid, sig) = pair();
+    target.ok("nofile n=64");
+    let mut tag = 0;
+    let mut receive = |target: &mut sendfd_tests::Peer, count: usize| {
+        let mut tags: Vec<u64> = (0..count)
+            .map(|_| {
+                word(&target.ok(format!("recv sig={sig} ms=5000")), "tag")
+                    .parse()
+                    .expect("tag")
+            })
+            .collect();
+        tags.sort_unstable();
+        let first = tag;
+        tag += count as u64;
+        assert_eq!(tags, (first..tag).collect::<Vec<_>>());
+    };
+    // Sixteen targets that stay connected, and those of other processes beside them.
+    let mut others: Vec<_> = (0..100).map(|_| peer()).collect();
+    let mut next = 0;
+    for _ in 0..3 {
+        for other in &mut others {
+            other.ok(format!("send pid={pid} sig={sig} paths=name tag={next}"));
+            next += 1;
+        }
+        sender.ok(format!("send pid={pid} sig={sig} paths=name tag={next}"));
+        next += 1;
+        receive(&mut target, 101);
+    }
+    let open = target.count();
+    assert!(open < 64, "{open}");
+}
