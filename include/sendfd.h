@@ -384,7 +384,7 @@ void sendfd_target_close(struct sendfd_target *target);
  *   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
  *   -ENOTRECOVERABLE  a defect in this library
  *
- * Does not block. Costs six descriptors, all close-on-exec, and one more for each sender that
+ * Does not block. Costs five descriptors, all close-on-exec, and one more for each sender that
  * comes by SENDFD_PATH_NAME. Safe from any thread. Not for use in a signal handler. A forked
  * child's copy receives nothing (-EBADF) and keeps nothing of its parent's alive; the child may
  * open a receiver of its own.
@@ -488,7 +488,7 @@ void sendfd_receiver_close(struct sendfd_receiver *receiver);
  *   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
  *   -ENOTRECOVERABLE  a defect in this library; nothing is known of the state
  *
- * Does not block. Costs a thread, which has all signals blocked, and seven descriptors or fewer.
+ * Does not block. Costs a thread, which has all signals blocked, and what a receiver costs.
  * Safe from any thread. Not for use in a signal handler. A forked child is not in signal mode, and
  * may call this itself.
  *

@@ -154,6 +154,10 @@ struct Message {
     pid_t pid = 0;          /* who sent it, vouched for by the kernel */
     uid_t uid = 0;
     gid_t gid = 0;
+
+    Message() = default;
+    Message(Message &&) = default;
+    Message &operator=(Message &&) = default;
 };
 
 /* Receives what is sent to this process at one signal: see sendfd_receiver_open. Move-only. */

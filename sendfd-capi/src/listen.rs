@@ -23,7 +23,7 @@ use crate::boundary::status;
 ///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library; nothing is known of the state
 ///
-/// Does not block. Costs a thread, which has all signals blocked, and seven descriptors or fewer.
+/// Does not block. Costs a thread, which has all signals blocked, and what a receiver costs.
 /// Safe from any thread. Not for use in a signal handler. A forked child is not in signal mode, and
 /// may call this itself.
 ///

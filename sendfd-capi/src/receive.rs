@@ -145,7 +145,7 @@ unsafe fn room<'a>(at: *mut sendfd_message) -> Result<&'a mut Lent> {
 ///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library
 ///
-/// Does not block. Costs six descriptors, all close-on-exec, and one more for each sender that
+/// Does not block. Costs five descriptors, all close-on-exec, and one more for each sender that
 /// comes by SENDFD_PATH_NAME. Safe from any thread. Not for use in a signal handler. A forked
 /// child's copy receives nothing (-EBADF) and keeps nothing of its parent's alive; the child may
 /// open a receiver of its own.
