@@ -1,0 +1,54 @@
+//! Signal mode.
+
+use std::ffi::c_int;
+
+use crate::boundary::status;
+
+/// Signal mode: from now on each descriptor that is sent to this process at the real-time signal
+/// sig raises sig in it. si_code is SI_QUEUE, si_pid and si_uid are the sender's, vouched for by
+/// the kernel, and si_value.sival_int is the number of the descriptor, which is open in this
+/// process, close-on-exec, and owned by it: whoever takes the signal closes the descriptor.
+///
+/// Arrange for the signal before the call: install a handler, or block it in all threads and take
+/// it with sigwaitinfo or a signalfd. A real-time signal that nobody asked for kills the process.
+/// A message of several descriptors raises a signal for each, in order; tags and data do not
+/// arrive. While the queue of signals (RLIMIT_SIGPENDING) or the descriptor table is full, messages
+/// wait: nothing is lost, and senders get -EAGAIN once the inbox is full too.
+///
+/// Returns 0, or
+///   -EINVAL      sig is not a real-time signal, or it is neither handled nor blocked by the
+///                calling thread
+///   -EADDRINUSE  this process already listens on sig
+///   -EAGAIN      no thread can be started
+///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
+///   -ENOTRECOVERABLE  a defect in this library; nothing is known of the state
+///
+/// Does not block. Costs a thread, which has all signals blocked, and what a receiver costs.
+/// Safe from any thread. Not for use in a signal handler. A forked child is not in signal mode, and
+/// may call this itself.
+///
+/// See also: sigaction(2), sigwaitinfo(2), signalfd(2), signal(7).
+#[unsafe(no_mangle)]
+pub extern "C" fn sendfd_listen(sig: c_int) -> c_int {
+    status(|| {
+        sendfd_core::listen(sig)?;
+        Ok(0)
+    })
+}
+
+/// Ends signal mode on sig. Descriptors for which no signal was raised yet are closed. Signals that
+/// are already queued stay, and their descriptors are the process's.
+///
+/// Returns 0, or
+///   -EINVAL  sig is not a real-time signal, or the process is not in signal mode there
+///   -ENOTRECOVERABLE  a defect in this library
+///
+/// Waits for the library's thread to end, which takes a moment. Safe from any thread. Not for use
+/// in a signal handler.
+#[unsafe(no_mangle)]
+pub extern "C" fn sendfd_unlisten(sig: c_int) -> c_int {
+    status(|| {
+        sendfd_core::unlisten(sig)?;
+        Ok(0)
+    })
+}

@@ -1,0 +1,351 @@
+//! Receiving, into room that C lends.
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::{mem, ptr, slice};
+
+use libc::{gid_t, pid_t, size_t, uid_t};
+use sendfd_core::{Incoming, Receiver, ReceiverOptions, Room, Wait};
+
+use crate::boundary::{INVALID, Result, boundary, status};
+use crate::lent;
+
+/// A message: the room that the caller lends for it, and what arrived in it.
+#[repr(C)]
+pub struct sendfd_message {
+    /// In: sizeof(sendfd_message).
+    pub size: u32,
+    /// In: how many descriptors there is room for at fds.
+    pub max_fds: u32,
+    /// In: how many bytes there is room for at data.
+    pub max_data: u32,
+    /// In: where the descriptors go. May be NULL if max_fds is 0.
+    pub fds: *mut c_int,
+    /// In: where the data goes. May be NULL if max_data is 0.
+    pub data: *mut c_void,
+    /// Out: how many descriptors arrived. They are the caller's, to be closed by it.
+    pub nfds: u32,
+    /// Out: how many bytes of data arrived.
+    pub data_len: u32,
+    /// Out: the sender's number.
+    pub tag: u64,
+    /// Out: the way it came, SENDFD_PATH_*.
+    pub path: u32,
+    /// Out: who sent it, vouched for by the kernel; 0 if the sender is not visible from the
+    /// receiver's pid namespace.
+    pub pid: pid_t,
+    /// Out: the sender's user.
+    pub uid: uid_t,
+    /// Out: the sender's group.
+    pub gid: gid_t,
+}
+
+/// What a receiver is opened with. NULL in its place means the defaults, which are all zero but for
+/// the size.
+#[repr(C)]
+pub struct sendfd_receiver_options {
+    /// sizeof(sendfd_receiver_options).
+    pub size: u32,
+    /// 0.
+    pub flags: u32,
+    /// How many bytes senders that came by SENDFD_PATH_PIDFD can have queued together, by the
+    /// kernel's count, in which the smallest message takes about 768. 0: the kernel's default.
+    pub queue_bytes: u32,
+    /// How many users there are at uids.
+    pub nuids: u32,
+    /// Users whose messages are accepted beside this process's own and root. Each costs a
+    /// descriptor. May be NULL if nuids is 0.
+    pub uids: *const uid_t,
+}
+
+/// Receives what other processes send to this process at one real-time signal. No signal is raised.
+pub struct sendfd_receiver(Receiver);
+
+/// What C lends for one message, as the core sees it. An array of C's is a slice of these.
+#[repr(transparent)]
+struct Lent(sendfd_message);
+
+impl Lent {
+    fn check(&self) -> Result<()> {
+        let sendfd_message {
+            max_fds,
+            max_data,
+            fds,
+            data,
+            ..
+        } = self.0;
+        if (max_fds > 0 && (fds.is_null() || !fds.is_aligned())) || (max_data > 0 && data.is_null())
+        {
+            return Err(INVALID);
+        }
+        Ok(())
+    }
+}
+
+impl Room for Lent {
+    fn room(&self) -> (usize, usize) {
+        (self.0.max_fds as usize, self.0.max_data as usize)
+    }
+
+    fn put(&mut self, incoming: Incoming<'_>) {
+        let Lent(message) = self;
+        self::needs(message, incoming.fds.len(), incoming.data.len());
+        message.tag = incoming.tag;
+        message.path = incoming.path as u32;
+        message.pid = incoming.sender.pid;
+        message.uid = incoming.sender.uid;
+        message.gid = incoming.sender.gid;
+        for (index, fd) in incoming.fds.enumerate() {
+            // SAFETY: the core puts only what fits `room`, which C lent.
+            unsafe { message.fds.add(index).write(fd.into_raw_fd()) };
+        }
+        if !incoming.data.is_empty() {
+            let (from, len) = (incoming.data.as_ptr(), incoming.data.len());
+            // SAFETY: as above; the core's buffer is no part of what C lent.
+            unsafe { ptr::copy_nonoverlapping(from, message.data.cast(), len) };
+        }
+    }
+
+    fn needs(&mut self, fds: usize, data: usize) {
+        self::needs(&mut self.0, fds, data);
+    }
+}
+
+/// Both numbers are a message's, which has far fewer than 2^32 of either.
+fn needs(message: &mut sendfd_message, fds: usize, data: usize) {
+    message.nfds = fds as u32;
+    message.data_len = data as u32;
+}
+
+/// # Safety
+/// C's word holds for `at`.
+unsafe fn room<'a>(at: *mut sendfd_message) -> Result<&'a mut Lent> {
+    // SAFETY: the caller's, and Lent is transparent.
+    let lent = unsafe {
+        lent::check_struct(at)?;
+        &mut *at.cast::<Lent>()
+    };
+    lent.check()?;
+    Ok(lent)
+}
+
+/// Listens on the real-time signal sig of this process. options may be NULL. A process can have one
+/// receiver for each signal.
+///
+/// On success *out is the caller's, to be closed with sendfd_receiver_close. On an error *out is
+/// NULL and nothing is left open.
+///
+/// If another process sits on the abstract address, the receiver opens all the same and can be
+/// reached by SENDFD_PATH_PIDFD; a sendfd_probe of this process says so.
+///
+/// Returns 0, or
+///   -EINVAL      sig is not a real-time signal, out is NULL, flags is not 0, uids is NULL but
+///                nuids is not 0, or the size of options is wrong
+///   -EADDRINUSE  this process already listens on sig
+///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
+///   -ENOTRECOVERABLE  a defect in this library
+///
+/// Does not block. Costs five descriptors, all close-on-exec, and one more for each sender that
+/// comes by SENDFD_PATH_NAME. Safe from any thread. Not for use in a signal handler. A forked
+/// child's copy receives nothing (-EBADF) and keeps nothing of its parent's alive; the child may
+/// open a receiver of its own.
+///
+/// See also: unix(7), epoll(7).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_receiver_open(
+    sig: c_int,
+    options: *const sendfd_receiver_options,
+    out: *mut *mut sendfd_receiver,
+) -> c_int {
+    status(|| {
+        // SAFETY: C's word.
+        let (out, options) = unsafe { (lent::place(out)?, receiver_options(options)?) };
+        let receiver = Receiver::open_with(sig, &options)?;
+        *out = Box::into_raw(Box::new(sendfd_receiver(receiver)));
+        Ok(0)
+    })
+}
+
+/// # Safety
+/// `at` is null or C's word holds for it.
+unsafe fn receiver_options<'a>(at: *const sendfd_receiver_options) -> Result<ReceiverOptions<'a>> {
+    if at.is_null() {
+        return Ok(ReceiverOptions::default());
+    }
+    // SAFETY: the caller's.
+    let (options, uids) = unsafe {
+        let options: &sendfd_receiver_options = lent::structure(at)?;
+        (options, lent::array(options.uids, options.nuids as usize)?)
+    };
+    if options.flags != 0 {
+        return Err(INVALID);
+    }
+    Ok(ReceiverOptions {
+        uids,
+        queue_bytes: options.queue_bytes,
+    })
+}
+
+/// The descriptor to poll for POLLIN, which is level-triggered: it is readable as long as there is
+/// something to receive. It is borrowed: it stays the receiver's, and is not to be read or closed.
+///
+/// Returns the descriptor, or
+///   -EINVAL  receiver is NULL
+///
+/// Does not block. Safe from any thread and in a signal handler. In a forked child the descriptor
+/// is never readable.
+///
+/// See also: poll(2), epoll(7).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_receiver_fd(receiver: *const sendfd_receiver) -> c_int {
+    status(|| {
+        // SAFETY: C's word.
+        let receiver = unsafe { lent::object(receiver) }?;
+        Ok(receiver.0.as_raw_fd())
+    })
+}
+
+/// Receives one message into the room that the caller lends in message. timeout_ms is how long to
+/// wait for one, in milliseconds. 0: not at all. -1: without limit.
+///
+/// On success the descriptors at message->fds are the caller's, close-on-exec, in the order sent.
+/// On an error nothing was received and nothing is lost; the out fields are not to be used, except
+/// after -EMSGSIZE.
+///
+/// Returns 0, or
+///   -EAGAIN     there is no message, and timeout_ms is 0
+///   -ETIMEDOUT  none came within timeout_ms
+///   -EINTR      a signal handler ran while waiting
+///   -EMSGSIZE   the next message needs more room: message->nfds and message->data_len say how
+///               much. It stays, and comes first next time
+///   -EMFILE     the descriptor table of this process is full. The message stays
+///   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
+///               there is said to be room, or timeout_ms is below -1
+///   -EBADF      the receiver was inherited through fork
+///   -ENFILE, -ENOMEM  as the kernel says
+///   -ENOTRECOVERABLE  a defect in this library
+///
+/// Blocks for timeout_ms at most. Threads may share a receiver, each with a message of its own. Not
+/// for use in a signal handler.
+///
+/// See also: recvmsg(2), unix(7) "SCM_RIGHTS" and "SCM_CREDENTIALS".
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_receiver_recv(
+    receiver: *mut sendfd_receiver,
+    message: *mut sendfd_message,
+    timeout_ms: c_int,
+) -> c_int {
+    status(|| {
+        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        let (receiver, room) = unsafe { (lent::object(receiver.cast_const())?, room(message)?) };
+        receiver.0.recv_into(room, lent::wait(timeout_ms)?)?;
+        Ok(0)
+    })
+}
+
+/// Receives as many messages as are there, n at most, into an array of n (at least 1), all of one
+/// size. It waits, as sendfd_receiver_recv does, for the first only: having one, it does not wait
+/// for more. There may be more messages left than it took; poll says so.
+///
+/// Returns how many messages of the array were filled, from the first on: at least 1. Their
+/// descriptors are the caller's. The out fields of the others are not to be used. Or returns, with
+/// nothing received, an error of sendfd_receiver_recv; also -EINVAL if n is 0 or the messages are
+/// not all of one size. After -EMSGSIZE the sizes needed are in the first of the array.
+///
+/// Blocks for timeout_ms at most. Threads may share a receiver, each with an array of its own. Not
+/// for use in a signal handler.
+///
+/// See also: recvmmsg(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_receiver_recv_many(
+    receiver: *mut sendfd_receiver,
+    messages: *mut sendfd_message,
+    n: size_t,
+    timeout_ms: c_int,
+) -> c_int {
+    status(|| {
+        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        let receiver = unsafe { lent::object(receiver.cast_const()) }?;
+        let wait = lent::wait(timeout_ms)?;
+        // SAFETY: C's word.
+        let array = unsafe { Array::new(messages, n) }?;
+        Ok(array.receive(&receiver.0, wait)? as c_int)
+    })
+}
+
+/// An array of messages, each `stride` bytes: a caller built with a newer header has longer ones.
+struct Array {
+    first: *mut sendfd_message,
+    stride: usize,
+    count: usize,
+}
+
+impl Array {
+    /// # Safety
+    /// C's word holds for `first` and `count`.
+    unsafe fn new(first: *mut sendfd_message, count: usize) -> Result<Self> {
+        // SAFETY: the caller's.
+        let stride = unsafe { lent::check_struct(first) }?;
+        let most = c_int::MAX as usize / stride;
+        if !(1..=most).contains(&count) {
+            return Err(INVALID);
+        }
+        let array = Array {
+            first,
+            stride,
+            count,
+        };
+        for index in 0..count {
+            // SAFETY: the caller's, as long as the strides are what they are taken for.
+            let size = unsafe {
+                let at = array.at(index);
+                room(at)?;
+                (*at).size
+            };
+            if size as usize != stride {
+                return Err(INVALID);
+            }
+        }
+        Ok(array)
+    }
+
+    /// # Safety
+    /// `index` is below the count, of messages that are as long as the first.
+    unsafe fn at(&self, index: usize) -> *mut sendfd_message {
+        // SAFETY: the caller's.
+        unsafe { self.first.byte_add(index * self.stride) }
+    }
+
+    fn receive(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
+        if self.stride == mem::size_of::<Lent>() {
+            // SAFETY: checked one by one, and Lent is transparent.
+            let rooms = unsafe { slice::from_raw_parts_mut(self.first.cast::<Lent>(), self.count) };
+            return Ok(receiver.recv_many(rooms, wait)?);
+        }
+        for index in 0..self.count {
+            // SAFETY: checked one by one.
+            let room = unsafe { &mut *self.at(index).cast::<Lent>() };
+            match receiver.recv_into(room, if index == 0 { wait } else { Wait::Never }) {
+                Ok(()) => {}
+                Err(error) if index == 0 => return Err(error.into()),
+                Err(_) => return Ok(index),
+            }
+        }
+        Ok(self.count)
+    }
+}
+
+/// Closes a receiver: its descriptors, and what nobody received. Senders get -ECONNREFUSED from then
+/// on. NULL is allowed.
+///
+/// Nobody may use the receiver any more, in any thread. Does not block. Not for use in a signal
+/// handler. In a forked child it closes the child's copy only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_receiver_close(receiver: *mut sendfd_receiver) {
+    boundary((), || {
+        if !receiver.is_null() {
+            // SAFETY: C's word: it came from sendfd_receiver_open and is closed once.
+            drop(unsafe { Box::from_raw(receiver) });
+        }
+    })
+}

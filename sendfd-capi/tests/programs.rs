@@ -1,0 +1,665 @@
+//! Runs the C and C++ programs in `c/` against the library as `make build` leaves it and as
+//! `make install` puts it, and compares the header, the symbol map and the library.
+//!
+//! What cannot run here is skipped by name, and fails if `SENDFD_TEST_REQUIRE` has that name
+//! (`clang`, `pidfd`, `valgrind`). An argument picks the tests whose names contain it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::time::Duration;
+
+use sendfd_core::{SendOptions, Wait};
+
+/// How a program says that it was skipped. Its output says why.
+const SKIPPED: i32 = 77;
+const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A failure is a panic; a skip begins with the name of what is missing.
+enum Outcome {
+    Passed,
+    Skipped(String),
+}
+use Outcome::{Passed, Skipped};
+
+type Test = (&'static str, fn() -> Outcome);
+
+const TESTS: &[Test] = &[
+    ("header_is_current", header_is_current),
+    ("header_compiles_gcc", || header_compiles("gcc", "g++")),
+    ("header_compiles_clang", || {
+        header_compiles("clang", "clang++")
+    }),
+    ("names_have_the_prefix", names_have_the_prefix),
+    ("map_header_and_library_agree", map_header_and_library_agree),
+    ("library_is_hardened", library_is_hardened),
+    (
+        "every_function_has_the_boundary",
+        every_function_has_the_boundary,
+    ),
+    ("bad_input", || program("bad_input.c", &[])),
+    ("newer_caller", || program("newer_caller.c", &[])),
+    ("two_processes", || program("two_processes.c", &[])),
+    ("recv_many_pidfd", || program("recv_many.c", &["pidfd"])),
+    ("recv_many_name", || program("recv_many.c", &["name"])),
+    ("too_small", || program("too_small.c", &[])),
+    ("errors", || program("errors.c", &[])),
+    ("listen_handler", || program("listen.c", &["handler"])),
+    ("listen_sigwaitinfo", || {
+        program("listen.c", &["sigwaitinfo"])
+    }),
+    ("listen_signalfd", || program("listen.c", &["signalfd"])),
+    ("owners", || program("owners.cpp", &[])),
+    ("bad_input_by_name", || by_name("bad_input.c", &[])),
+    ("newer_caller_by_name", || by_name("newer_caller.c", &[])),
+    ("too_small_by_name", || by_name("too_small.c", &[])),
+    ("errors_by_name", || by_name("errors.c", &[])),
+    ("listen_by_name", || by_name("listen.c", &["sigwaitinfo"])),
+    ("owners_by_name", || by_name("owners.cpp", &[])),
+    ("memory_bad_input", || memory("bad_input.c", &[])),
+    ("memory_newer_caller", || memory("newer_caller.c", &[])),
+    ("memory_too_small", || memory("too_small.c", &[])),
+    ("memory_recv_many", || memory("recv_many.c", &["name"])),
+    ("memory_owners", || memory("owners.cpp", &[])),
+    ("worker_answers_http", worker_answers_http),
+    ("examples_in_cpp", examples_in_cpp),
+    ("installed_in_a_prefix", installed_in_a_prefix),
+    ("staged_for_a_distribution", staged_for_a_distribution),
+];
+
+fn main() -> ExitCode {
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'));
+    make(&["build", "examples"]);
+    let (mut passed, mut skipped, mut failed) = (0, Vec::new(), Vec::new());
+    for (name, test) in TESTS {
+        if wanted.as_ref().is_some_and(|part| !name.contains(part)) {
+            continue;
+        }
+        print!("test {name} ... ");
+        let _ = std::io::stdout().flush();
+        match std::panic::catch_unwind(test) {
+            Ok(Passed) => {
+                println!("ok");
+                passed += 1;
+            }
+            Ok(Skipped(reason)) if is_required(&reason) => {
+                println!("FAILED: SENDFD_TEST_REQUIRE asks for what is missing: {reason}");
+                failed.push(*name);
+            }
+            Ok(Skipped(reason)) => {
+                println!("skipped: {reason}");
+                skipped.push(*name);
+            }
+            Err(_) => {
+                println!("FAILED");
+                failed.push(*name);
+            }
+        }
+    }
+    println!(
+        "\n{passed} passed, {} skipped {skipped:?}, {} failed {failed:?}\n",
+        skipped.len(),
+        failed.len()
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn is_required(reason: &str) -> bool {
+    let required = std::env::var("SENDFD_TEST_REQUIRE").unwrap_or_default();
+    let name = reason.split(':').next().unwrap_or(reason).trim();
+    required.split(',').any(|word| word.trim() == name)
+}
+
+// The header, the map, the library
+
+fn header_is_current() -> Outcome {
+    make(&["check-header"]);
+    Passed
+}
+
+fn header_compiles(c: &str, cpp: &str) -> Outcome {
+    if !exists(c) || !exists(cpp) {
+        return Skipped(format!("clang: there is no {c} or {cpp}"));
+    }
+    let scratch = scratch();
+    let check = |compiler: &str, standard: &str, header: &str, times: usize| {
+        let kind = if standard.starts_with("c++") {
+            "cpp"
+        } else {
+            "c"
+        };
+        let source = scratch.path().join("only").with_extension(kind);
+        let include = format!("#include <{header}>\n").repeat(times);
+        // An empty translation unit is not C.
+        fs::write(&source, include + "int used;\n").expect("a source");
+        run(Command::new(compiler)
+            .arg(format!("-std={standard}"))
+            .args(WARNINGS)
+            .arg("-fsyntax-only")
+            .arg(include_flag())
+            .arg(&source));
+    };
+    for times in [1, 2] {
+        for standard in ["c11", "c17"] {
+            check(c, standard, "sendfd.h", times);
+        }
+        for standard in ["c++17", "c++20"] {
+            check(cpp, standard, "sendfd.h", times);
+            check(cpp, standard, "sendfd.hpp", times);
+        }
+    }
+    Passed
+}
+
+/// Nothing of the header can collide with a program's own names, and nothing of Rust shows.
+fn names_have_the_prefix() -> Outcome {
+    let text = fs::read_to_string(header()).expect("the header");
+    for rust in ["[`", "# Safety", "# Errors", "::", "crate"] {
+        assert!(!text.contains(rust), "{rust:?} leaked into the header");
+    }
+    // What the compiler knows after the header and did not know before it.
+    let macros = |include: &str| -> BTreeSet<String> {
+        let scratch = scratch();
+        let source = scratch.path().join("macros.c");
+        let system = "#include <stddef.h>\n#include <stdint.h>\n#include <sys/types.h>\n";
+        fs::write(&source, format!("{system}{include}")).expect("a source");
+        let output = run(Command::new("cc")
+            .args(["-E", "-dM"])
+            .arg(include_flag())
+            .arg(&source));
+        let name = |line: &str| line.split([' ', '(']).nth(1).map(str::to_owned);
+        stdout(&output).lines().filter_map(name).collect()
+    };
+    let ours = &macros("#include <sendfd.h>\n") - &macros("");
+    assert!(ours.contains("SENDFD_MAX_FDS") && ours.contains("SENDFD_PATH_NAME"));
+    for name in &ours {
+        assert!(name.starts_with("SENDFD_"), "the macro {name}");
+    }
+    for name in functions().iter().chain(&types()) {
+        assert!(
+            name == "sendfd" || name.starts_with("sendfd_"),
+            "the name {name}"
+        );
+    }
+    Passed
+}
+
+fn map_header_and_library_agree() -> Outcome {
+    let map = fs::read_to_string(capi().join("libsendfd.map")).expect("the map");
+    let names: BTreeSet<String> = map
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(';'))
+        .filter(|name| name.starts_with("sendfd"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, functions());
+
+    let nm = run(Command::new("nm")
+        .args(["-D", "--defined-only", "--with-symbol-versions"])
+        .arg(library()));
+    let exported: BTreeSet<String> = stdout(&nm)
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .filter(|name| *name != "SENDFD_0.1")
+        .map(str::to_owned)
+        .collect();
+    let expected = names.iter().map(|name| format!("{name}@@SENDFD_0.1"));
+    assert_eq!(exported, expected.collect());
+    Passed
+}
+
+fn library_is_hardened() -> Outcome {
+    let dynamic = stdout(&run(Command::new("readelf").arg("-dW").arg(library())));
+    assert!(dynamic.contains("soname: [libsendfd.so.0]"), "{dynamic}");
+    assert!(dynamic.contains("BIND_NOW") && dynamic.contains("NODELETE"));
+    assert!(!dynamic.contains("TEXTREL"));
+    let segments = stdout(&run(Command::new("readelf").arg("-lW").arg(library())));
+    assert!(segments.contains("GNU_RELRO"), "{segments}");
+    Passed
+}
+
+/// Each `extern "C"` function consists of the boundary and what is inside it.
+fn every_function_has_the_boundary() -> Outcome {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(capi().join("src")).expect("the sources") {
+        let text = fs::read_to_string(entry.expect("a source").path()).expect("a source");
+        let public = text
+            .split("#[unsafe(no_mangle)]")
+            .skip(1)
+            .map(|rest| rest.split("\n}").next().unwrap_or(rest));
+        for function in public {
+            let name = function
+                .split("fn ")
+                .nth(1)
+                .and_then(|rest| rest.split('(').next())
+                .expect("a name");
+            let (_, body) = function.split_once("{\n").expect("a body");
+            let statements = body
+                .lines()
+                .filter(|line| line.starts_with("    ") && !line[4..].starts_with([' ', '}']));
+            let body = body.trim();
+            assert!(
+                (body.starts_with("status(||") || body.starts_with("boundary("))
+                    && body.ends_with(')')
+                    && statements.count() == 1,
+                "{name} does more than its boundary"
+            );
+            found.insert(name.to_owned());
+        }
+    }
+    assert_eq!(found, functions());
+    Passed
+}
+
+/// The functions that the header declares.
+fn functions() -> BTreeSet<String> {
+    let text = fs::read_to_string(header()).expect("the header");
+    let declared = |line: &str| {
+        let (before, _) = line.split_once('(')?;
+        let starts_a_line = !before.starts_with([' ', '#', '/']);
+        let name = before.rsplit([' ', '*']).next()?;
+        starts_a_line.then(|| name.to_owned())
+    };
+    text.lines().filter_map(declared).collect()
+}
+
+/// The types that the header defines.
+fn types() -> BTreeSet<String> {
+    let text = fs::read_to_string(header()).expect("the header");
+    let defined = |line: &str| {
+        let ends = line.ends_with(';') && (line.starts_with("} ") || line.starts_with("typedef"));
+        let name = line.trim_end_matches(';').rsplit(' ').next()?;
+        ends.then(|| name.to_owned())
+    };
+    let types: BTreeSet<String> = text.lines().filter_map(defined).collect();
+    assert_eq!(types.len(), 7, "{types:?}");
+    types
+}
+
+// The programs
+
+fn program(source: &str, arguments: &[&str]) -> Outcome {
+    let scratch = scratch();
+    let binary = compile(source, scratch.path());
+    outcome(
+        Command::new(binary)
+            .args(arguments)
+            .env_remove("SENDFD_PATHS"),
+    )
+}
+
+/// The same where only the `name` path is allowed, as in a container.
+fn by_name(source: &str, arguments: &[&str]) -> Outcome {
+    let scratch = scratch();
+    let binary = compile(source, scratch.path());
+    outcome(
+        Command::new(binary)
+            .args(arguments)
+            .env("SENDFD_PATHS", "name"),
+    )
+}
+
+/// Once more under valgrind: nothing is read or written that was not lent, nothing is leaked.
+/// (Where valgrind does not know the calls of the `pidfd` path, this goes by `name`.)
+fn memory(source: &str, arguments: &[&str]) -> Outcome {
+    if !exists("valgrind") {
+        return Skipped("valgrind: it is not installed".into());
+    }
+    let scratch = scratch();
+    let binary = compile(source, scratch.path());
+    let suppressions = format!(
+        "--suppressions={}",
+        capi().join("tests/valgrind.supp").display()
+    );
+    // The cache of targets lives as long as the process and is reachable to its end.
+    outcome(
+        Command::new("valgrind")
+            .args(["-q", "--error-exitcode=99", "--leak-check=full"])
+            .args(["--show-leak-kinds=definite,indirect,possible"])
+            .arg("--errors-for-leak-kinds=definite,indirect,possible")
+            .arg(suppressions)
+            .arg(binary)
+            .args(arguments)
+            .env_remove("SENDFD_PATHS"),
+    )
+}
+
+fn outcome(command: &mut Command) -> Outcome {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    match output.status.code() {
+        Some(0) => Passed,
+        Some(SKIPPED) => Skipped(stdout(&output).trim().to_owned()),
+        _ => panic!("{}", told(command, &output)),
+    }
+}
+
+fn compile(source: &str, into: &Path) -> PathBuf {
+    let source = capi().join("tests/c").join(source);
+    let binary = into.join("program");
+    let mut lib = std::ffi::OsString::from("-Wl,-rpath,");
+    lib.push(build().join("lib"));
+    run(compiler(&source)
+        .arg(include_flag())
+        .arg(&source)
+        .arg("-o")
+        .arg(&binary)
+        .arg("-L")
+        .arg(build().join("lib"))
+        .arg("-lsendfd")
+        .arg(lib));
+    binary
+}
+
+fn compiler(source: &Path) -> Command {
+    let (compiler, standard) = if source.extension() == Some(OsStr::new("cpp")) {
+        ("c++", "-std=c++17")
+    } else {
+        ("cc", "-std=c11")
+    };
+    let mut command = Command::new(compiler);
+    command.arg(standard).arg("-g").args(WARNINGS);
+    command
+}
+
+// The examples
+
+/// Killed when the test is over, however it ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).expect("a pid")
+    }
+}
+
+fn worker_answers_http() -> Outcome {
+    let sig = sendfd_core::rtmin() + 7;
+    let worker = Command::new(build().join("examples/worker-c"))
+        .arg("ignored")
+        .arg(sig.to_string())
+        .env_remove("SENDFD_PATHS")
+        .spawn();
+    let mut worker = Running(worker.expect("the worker"));
+    let patient = SendOptions {
+        wait: Wait::For(PATIENCE),
+        ..SendOptions::default()
+    };
+    let hand_over = |connections: &[TcpStream]| {
+        let fds: Vec<_> = connections.iter().map(|one| one.as_fd()).collect();
+        sendfd_core::send_with(worker.pid(), sig, &fds, &patient).expect("it is sent");
+    };
+
+    // One that has gone away before it was served, and one that never asked: neither is fatal.
+    let (client, server) = connection();
+    drop(client);
+    hand_over(&[server]);
+    let (client, server) = connection();
+    client.shutdown(Shutdown::Write).expect("a half close");
+    hand_over(&[server]);
+
+    // In two parts, on a connection that the front has made non-blocking; then two in one message.
+    let (mut client, server) = connection();
+    server.set_nonblocking(true).expect("non-blocking");
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        .expect("a request");
+    hand_over(&[server]);
+    client.write_all(b"\r\n").expect("the rest of it");
+    let expected = answer(&worker);
+    assert_eq!(response(client), expected);
+
+    let (mut first, one) = connection();
+    let (mut second, other) = connection();
+    for client in [&mut first, &mut second] {
+        client
+            .write_all(b"GET / HTTP/1.1\r\n\r\n")
+            .expect("a request");
+    }
+    hand_over(&[one, other]);
+    assert_eq!(response(first), expected);
+    assert_eq!(response(second), expected);
+
+    run(Command::new("kill").arg(worker.pid().to_string()));
+    let status = worker.0.wait().expect("its status");
+    assert_eq!(status.code(), Some(0), "SIGTERM is a good end");
+    Passed
+}
+
+fn answer(worker: &Running) -> String {
+    let body = format!("c {}\n", worker.pid());
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    let client = TcpStream::connect(address).expect("a connection");
+    client
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a read timeout");
+    (client, listener.accept().expect("its other end").0)
+}
+
+fn response(mut client: TcpStream) -> String {
+    let mut text = String::new();
+    client.read_to_string(&mut text).expect("a response");
+    text
+}
+
+fn examples_in_cpp() -> Outcome {
+    let receiver = Command::new(build().join("examples/receive"))
+        .stdout(Stdio::piped())
+        .env_remove("SENDFD_PATHS")
+        .spawn();
+    let mut receiver = Running(receiver.expect("the receiver"));
+    let sig = (sendfd_core::rtmin() + 1).to_string();
+    let sender = run(Command::new(build().join("examples/send"))
+        .args([&receiver.pid().to_string(), &sig])
+        .env_remove("SENDFD_PATHS"));
+    assert_eq!(receiver.0.wait().expect("its status").code(), Some(0));
+    // The receiver held the sender's output open; it wrote before it exited.
+    assert!(
+        stdout(&sender).ends_with("take my standard output\n"),
+        "{}",
+        stdout(&sender)
+    );
+    Passed
+}
+
+// The installation
+
+fn installed_in_a_prefix() -> Outcome {
+    let scratch = scratch();
+    let prefix = scratch.path().join("prefix");
+    make(&["install", &format!("PREFIX={}", prefix.display())]);
+    let pkg_config = |flags: &[&str]| {
+        let output = run(Command::new("pkg-config")
+            .args(flags)
+            .arg("sendfd")
+            .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")));
+        stdout(&output).trim().to_owned()
+    };
+    let version = pkg_config(&["--modversion"]);
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+
+    let dynamic = pkg_config(&["--cflags", "--libs"]);
+    let static_too = pkg_config(&["--static", "--cflags", "--libs"]);
+    assert!(static_too.contains("-lpthread"), "{static_too}");
+    let archive = prefix.join("lib/libsendfd.a").display().to_string();
+    // The library from its archive and libc shared; both from archives.
+    let from_archive = static_too.replace("-lsendfd", &archive);
+    let all_static = format!("-static {static_too}");
+    for source in ["app.c", "app.cpp"] {
+        for (flags, needs_library) in [
+            (&dynamic, true),
+            (&from_archive, false),
+            (&all_static, false),
+        ] {
+            let source = capi().join("tests/c").join(source);
+            let binary = scratch.path().join("app");
+            run(compiler(&source)
+                .arg(&source)
+                .arg("-o")
+                .arg(&binary)
+                .args(flags.split_whitespace()));
+            let mut app = Command::new(&binary);
+            app.env_remove("SENDFD_PATHS").env_remove("LD_LIBRARY_PATH");
+            if needs_library {
+                app.env("LD_LIBRARY_PATH", prefix.join("lib"));
+            }
+            assert_eq!(
+                stdout(&run(&mut app)),
+                format!("sendfd {version}\n"),
+                "{flags}"
+            );
+            let needed = stdout(&run(Command::new("readelf").arg("-dW").arg(&binary)));
+            assert_eq!(needed.contains("[libsendfd.so.0]"), needs_library);
+        }
+    }
+    make(&["uninstall", &format!("PREFIX={}", prefix.display())]);
+    assert_eq!(files(&prefix), Vec::<String>::new());
+    Passed
+}
+
+fn staged_for_a_distribution() -> Outcome {
+    let scratch = scratch();
+    let stage = scratch.path().join("stage");
+    let dirs = [
+        format!("DESTDIR={}", stage.display()),
+        "PREFIX=/usr".to_owned(),
+        "LIBDIR=/usr/lib/x86_64-linux-gnu".to_owned(),
+    ];
+    let with = |target| -> Vec<&str> {
+        let dirs = dirs.iter().map(String::as_str);
+        std::iter::once(target).chain(dirs).collect()
+    };
+    make(&with("install"));
+    let version = env!("CARGO_PKG_VERSION");
+    let lib = "usr/lib/x86_64-linux-gnu";
+    assert_eq!(
+        files(&stage),
+        [
+            "usr/include/sendfd.h".to_owned(),
+            "usr/include/sendfd.hpp".to_owned(),
+            format!("{lib}/libsendfd.a"),
+            format!("{lib}/libsendfd.so"),
+            format!("{lib}/libsendfd.so.0"),
+            format!("{lib}/libsendfd.so.{version}"),
+            format!("{lib}/pkgconfig/sendfd.pc"),
+        ]
+    );
+    let pc = fs::read_to_string(stage.join(lib).join("pkgconfig/sendfd.pc")).expect("sendfd.pc");
+    assert!(pc.starts_with("prefix=/usr\nlibdir=${prefix}/lib/x86_64-linux-gnu\n"));
+    assert!(pc.contains(&format!("Version: {version}\n")));
+    assert!(
+        !pc.contains('@') && !pc.contains(&stage.display().to_string()),
+        "{pc}"
+    );
+    make(&with("uninstall"));
+    assert_eq!(files(&stage), Vec::<String>::new());
+    // What was built serves the default prefix again.
+    make(&["build"]);
+    Passed
+}
+
+/// All that is no directory, by its path below `top`.
+fn files(top: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut dirs = vec![top.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.is_symlink() {
+                dirs.push(path);
+            } else {
+                let below = path.strip_prefix(top).expect("below the top");
+                found.push(below.display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+// What they share
+
+fn capi() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn build() -> PathBuf {
+    capi().join("../build")
+}
+
+fn library() -> PathBuf {
+    build().join("lib/libsendfd.so.0")
+}
+
+fn header() -> PathBuf {
+    capi().join("../include/sendfd.h")
+}
+
+fn include_flag() -> String {
+    format!("-I{}", capi().join("../include").display())
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn exists(program: &str) -> bool {
+    let version = Command::new(program).arg("--version").output();
+    version.is_ok_and(|output| output.status.success())
+}
+
+fn make(arguments: &[&str]) {
+    // Not a part of the make that may be running this.
+    run(Command::new("make")
+        .arg("-C")
+        .arg(capi())
+        .args(arguments)
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL"));
+}
+
+/// Runs what must succeed.
+fn run(command: &mut Command) -> Output {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{}", told(command, &output));
+    output
+}
+
+fn told(command: &Command, output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    format!("{command:?}: {}\n{}{errors}", output.status, stdout(output))
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
