@@ -67,10 +67,12 @@ fn main() -> Result<(), Failure> {
 
 /// In the new process: the listening socket of the old one, which must be its parent.
 fn inherit() -> Result<TcpListener, Failure> {
+    // Asked before anything can arrive: having sent, the old process ends.
+    let parent = std::os::unix::process::parent_id().cast_signed();
     let receiver = Receiver::open(rtmin())?;
     loop {
         let message = receiver.recv(BOOT)?;
-        if message.sender.pid == std::os::unix::process::parent_id().cast_signed() {
+        if message.sender.pid == parent {
             let fd = message.fds.into_iter().next();
             return Ok(TcpListener::from(
                 fd.ok_or("a message without a descriptor")?,

@@ -26,7 +26,7 @@ const BOOT: Wait = Wait::For(Duration::from_secs(20));
 
 /// How many requests one run of curl makes, and how many at the same time.
 const ROUND: usize = 200;
-const PARALLEL: usize = 16;
+const PARALLEL: &str = "16";
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
@@ -268,7 +268,12 @@ fn load(
                 "--parallel",
                 "--parallel-immediate",
             ])
-            .args(["--parallel-max", &PARALLEL.to_string()])
+            .args([
+                "--parallel",
+                "--parallel-immediate",
+                "--parallel-max",
+                PARALLEL,
+            ])
             .arg(format!("http://{address}/[1-{round}]"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

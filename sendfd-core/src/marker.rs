@@ -97,10 +97,9 @@ pub(crate) fn find<T>(
     let mut entries = RawDir::new(&table, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(Missing::Unreadable)?;
-        if !entry.file_name().to_bytes().starts_with(b".") {
-            if let Some(found) = take(entry.file_name()).map_err(Missing::Unreadable)? {
-                return Ok(found);
-            }
+        let is_number = !entry.file_name().to_bytes().starts_with(b".");
+        if is_number && let Some(found) = take(entry.file_name()).map_err(Missing::Unreadable)? {
+            return Ok(found);
         }
     }
     Err(Missing::Absent)

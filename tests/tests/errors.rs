@@ -33,7 +33,7 @@ fn einval() {
         format!("send pid={pid} sig={sig} n=254"),
         format!("target pid={pid} sig=12"),
         format!("probe pid={pid} sig=0"),
-        format!("open sig=31"),
+        "open sig=31".to_owned(),
         format!("listen sig={sig}"),
         format!("unlisten sig={sig}"),
     ] {
