@@ -54,6 +54,17 @@ test-c: need-rust need-cc
 	@echo '== the C library, its headers and its installation'
 	$(MAKE) --no-print-directory -C sendfd-capi check-header test
 
+build/bench/%: tests/bench/%.c include/sendfd.h need-cc
+	@$(MAKE) --no-print-directory -C sendfd-capi build
+	@mkdir -p $(@D)
+	$(or $(CC),cc) -std=c11 -O2 -g -Wall -Wextra -Iinclude $< -o $@ -Lbuild/lib -lsendfd -Wl,-rpath,$(abspath build/lib)
+
+bench: need-rust build/bench/handoff build/bench/contact
+	@echo '== one hand-off, against sendmsg and recvmsg by hand'
+	build/bench/handoff
+	@echo '== first contact, and what a target and a receiver cost'
+	build/bench/contact
+
 lint: need-rust
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings

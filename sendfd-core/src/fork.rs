@@ -18,11 +18,13 @@ pub(crate) type Place = Mutex<Option<State>>;
 static PLACES: [Place; signal::COUNT] = [const { Mutex::new(None) }; signal::COUNT];
 
 /// The place of a checked signal.
+#[inline]
 pub(crate) fn place(sig: i32) -> &'static Place {
     &PLACES[signal::index(sig)]
 }
 
 /// A thread that panicked while it held a place left it whole: every change is one assignment.
+#[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

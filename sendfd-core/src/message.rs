@@ -138,6 +138,7 @@ impl<'a> From<sys::ReceivedFds<'a>> for Descriptors<'a> {
 impl Iterator for Descriptors<'_> {
     type Item = OwnedFd;
 
+    #[inline]
     fn next(&mut self) -> Option<OwnedFd> {
         match &mut self.0 {
             Source::Received(fds) => fds.next(),
@@ -145,6 +146,7 @@ impl Iterator for Descriptors<'_> {
         }
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.0 {
             Source::Received(fds) => fds.size_hint(),

@@ -153,6 +153,7 @@ impl Link {
     }
 
     /// One system call, which never blocks.
+    #[inline]
     pub(crate) fn send(
         &self,
         fds: &[BorrowedFd<'_>],
@@ -167,6 +168,7 @@ impl Link {
 }
 
 /// What the answer of sendmsg(2) means, for both of the paths that end in a socket.
+#[inline]
 fn sent(answer: Result<(), Errno>) -> Result<(), Cause> {
     answer.map_err(|errno| match errno {
         Errno::AGAIN => Cause::QueueFull,

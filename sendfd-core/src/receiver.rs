@@ -5,11 +5,12 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::connections::{self, Connections};
 use crate::error::{Attempt, Cause, Error, Result};
@@ -151,6 +152,7 @@ impl Receiver {
         self.receive(wait, |state, look| state.take_many(rooms, look))
     }
 
+    #[inline]
     fn receive<T>(
         &self,
         wait: Wait,
@@ -189,6 +191,7 @@ impl Receiver {
     }
 
     /// Runs `f` on this receiver's state, unless a fork left that to the parent.
+    #[inline]
     fn with<T>(&self, f: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
         let mut place = fork::lock(fork::place(self.sig));
         match place.as_mut().filter(|state| state.id == self.id) {
@@ -313,8 +316,11 @@ pub(crate) struct State {
     users: Users,
     dropped: u64,
     /// When `table` and `users` were last known to be right.
-    known: Instant,
-    /// For [`Receiver::recv_many`]; made at its first use.
+    /// In nanoseconds of the monotonic clock.
+    known: i64,
+    /// What a message is received into, made once: compilers like to clear it when it is made.
+    record: Option<Box<Record>>,
+    /// The same for [`Receiver::recv_many`], made at its first use.
     records: Vec<Record>,
     pub(crate) agent: Option<Agent>,
 }
@@ -347,7 +353,8 @@ impl State {
                 more: options.uids.to_vec(),
             },
             dropped: 0,
-            known: Instant::now(),
+            known: 0,
+            record: None,
             records: Vec::new(),
             agent: None,
         })
@@ -369,18 +376,25 @@ impl State {
         let _ = rustix::net::shutdown(&self.inbox.rx, rustix::net::Shutdown::Read);
     }
 
+    #[inline]
     fn take(&mut self, room: &mut impl Room, mut look: Look) -> Answer<()> {
         if !self.held.is_empty() {
             return self.give_held(room);
         }
-        let mut record = Record::new();
-        loop {
+        // Lent out, so that what follows can use the rest of the state.
+        let mut record = self.record.take().unwrap_or_default();
+        let result = loop {
             match self.next(&mut record) {
-                Ok(Some(accepted)) => return self.give(&mut record, accepted, room),
-                Ok(None) => look = self.turn_to(look)?,
-                Err(cause) => return Err(cause),
+                Ok(Some(accepted)) => break self.give(&mut record, accepted, room),
+                Ok(None) => match self.turn_to(look) {
+                    Ok(next) => look = next,
+                    Err(cause) => break Err(cause),
+                },
+                Err(cause) => break Err(cause),
             }
-        }
+        };
+        self.record = Some(record);
+        result
     }
 
     fn take_many<R: Room>(&mut self, rooms: &mut [R], mut look: Look) -> Answer<usize> {
@@ -408,9 +422,10 @@ impl State {
     }
 
     /// The next good record of the current source; `None` when that is empty or had its turn.
+    #[inline]
     fn next(&mut self, record: &mut Record) -> Answer<Option<Accepted>> {
         let source = self.current;
-        if self.connections.is_fresh(source) {
+        if source != RX && self.connections.is_fresh(source) {
             let mut last = 0;
             while let Some(older) = self.connections.older(source, last) {
                 if let Some(accepted) = self.next_of(older, record)? {
@@ -423,6 +438,7 @@ impl State {
         self.next_of(source, record)
     }
 
+    #[inline]
     fn next_of(&mut self, source: u64, record: &mut Record) -> Answer<Option<Accepted>> {
         while self.turn > 0 {
             self.refresh();
@@ -467,7 +483,7 @@ impl State {
         if self.turn == 0 {
             return Ok(0);
         }
-        self.records.resize_with(sys::BATCH, Record::new);
+        self.records.resize_with(sys::BATCH, Record::default);
         // Lent out, so that what follows can use the rest of the state.
         let mut records = mem::take(&mut self.records);
         let result = match sys::receive_many(socket, &mut records[..batch]) {
@@ -516,6 +532,7 @@ impl State {
     }
 
     /// Whether a record is a message for us.
+    #[inline]
     fn judge(&mut self, source: u64, record: &mut Record) -> Verdict {
         let Some(sender) = record.credentials() else {
             // Every record bears them. What does not is the end of the stream.
@@ -557,6 +574,7 @@ impl State {
         Ok(())
     }
 
+    #[inline]
     fn give(
         &mut self,
         record: &mut Record,
@@ -655,19 +673,30 @@ impl State {
     }
 
     /// Looks again at what may have changed since the last message.
+    #[inline]
     fn refresh(&mut self) {
-        let now = Instant::now();
-        if now.duration_since(self.known) > FRESH {
-            self.table = Table::now(self.epoll.as_fd());
-            self.users.own = sys::own_users();
+        let now = clock_gettime(ClockId::Monotonic);
+        // In whole numbers, as this is done for every message.
+        let nanoseconds = now
+            .tv_sec
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(now.tv_nsec);
+        if nanoseconds.wrapping_sub(self.known) > FRESH_NANOSECONDS {
+            self.ask_again();
         }
-        self.known = now;
+        self.known = nanoseconds;
+    }
+
+    #[cold]
+    fn ask_again(&mut self) {
+        self.table = Table::now(self.epoll.as_fd());
+        self.users.own = sys::own_users();
     }
 }
 
 /// For how long what is known of this process holds without asking again. None fills the part of
 /// its table that is left as a margin in so short a time.
-const FRESH: Duration = Duration::from_micros(100);
+const FRESH_NANOSECONDS: i64 = 100_000;
 
 type Answer<T> = std::result::Result<T, Cause>;
 
@@ -687,6 +716,7 @@ struct Accepted {
 }
 
 impl Accepted {
+    #[inline]
     fn put(self, record: &mut Record, room: &mut impl Room) {
         record.split(|data, fds| {
             room.put(Incoming {
@@ -709,6 +739,7 @@ struct Users {
 }
 
 impl Users {
+    #[inline]
     fn admit(&self, uid: u32) -> bool {
         uid == 0 || self.own.contains(&uid) || self.more.contains(&uid)
     }
@@ -733,6 +764,7 @@ impl Table {
 
     /// How many descriptors can safely be taken, leaving room for what the rest of the process
     /// opens at the same time.
+    #[inline]
     fn headroom(&self) -> usize {
         let margin = (self.limit / 4).clamp(64, 4096);
         let free = self
@@ -742,6 +774,7 @@ impl Table {
         usize::try_from(free).unwrap_or(usize::MAX)
     }
 
+    #[inline]
     fn is_tight(&self) -> bool {
         self.headroom() < MAX_FDS
     }
@@ -765,6 +798,7 @@ fn next_ready(
     Ok(ready.first().map(|event| event.data.u64()))
 }
 
+#[inline]
 fn socket_of<'a>(
     inbox: &'a Inbox,
     connections: &'a mut Connections,

@@ -16,6 +16,7 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
+#[inline]
 fn check(answer: i64) -> Result<i64, Errno> {
     if answer < 0 {
         Err(last_errno())
@@ -42,8 +43,7 @@ struct Control([MaybeUninit<u8>; CONTROL_LEN]);
 /// A record just received, as the kernel wrote it. It owns the descriptors that came with it until
 /// they are taken; what is left is closed with it or when it is used again.
 ///
-/// Nothing of it is initialised before the kernel writes, so that having room for the largest
-/// record costs a small one nothing.
+/// The kernel initialises as much of it as it writes, and no more is ever read.
 pub(crate) struct Record {
     bytes: [MaybeUninit<u8>; HEADER_LEN + MAX_DATA],
     len: usize,
@@ -65,8 +65,8 @@ impl std::fmt::Debug for Record {
     }
 }
 
-impl Record {
-    pub(crate) fn new() -> Self {
+impl Default for Record {
+    fn default() -> Self {
         Record {
             bytes: [MaybeUninit::uninit(); HEADER_LEN + MAX_DATA],
             len: 0,
@@ -76,34 +76,42 @@ impl Record {
             flags: 0,
         }
     }
+}
 
+impl Record {
     /// The header and the data.
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the kernel initialised that many bytes, see `store`.
         unsafe { slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
     }
 
     /// Who sent it. A record without is none: the end of the stream.
+    #[inline]
     pub(crate) fn credentials(&self) -> Option<Credentials> {
         self.credentials
     }
 
     /// Whether bytes were cut off because the record was longer than any of ours.
+    #[inline]
     pub(crate) fn is_cut(&self) -> bool {
         self.flags & libc::MSG_TRUNC != 0
     }
 
     /// Whether descriptors were left out because this process's table is full (there is always
     /// room for them in `control`).
+    #[inline]
     pub(crate) fn lacks_descriptors(&self) -> bool {
         self.flags & libc::MSG_CTRUNC != 0
     }
 
+    #[inline]
     pub(crate) fn fd_count(&self) -> usize {
         self.fds.len() / mem::size_of::<RawFd>()
     }
 
     /// The number of the last descriptor: the kernel gives out the lowest free ones first.
+    #[inline]
     pub(crate) fn last_fd(&self) -> Option<RawFd> {
         let at = self.fds.end.checked_sub(mem::size_of::<RawFd>())?;
         // SAFETY: the end of `fds` is the end of an initialised number, see `store`; where it is
@@ -119,6 +127,7 @@ impl Record {
     }
 
     /// The bytes, and the descriptors to be taken; those that are not are closed.
+    #[inline]
     pub(crate) fn split(&mut self, f: impl FnOnce(&[u8], ReceivedFds<'_>)) {
         let fds = ReceivedFds {
             control: &self.control,
@@ -131,10 +140,14 @@ impl Record {
         );
     }
 
+    #[inline]
     pub(crate) fn close_fds(&mut self) {
-        self.split(|_, fds| drop(fds));
+        if !self.fds.is_empty() {
+            self.split(|_, fds| drop(fds));
+        }
     }
 
+    #[inline]
     fn iovec(&mut self) -> libc::iovec {
         libc::iovec {
             iov_base: self.bytes.as_mut_ptr().cast(),
@@ -142,6 +155,7 @@ impl Record {
         }
     }
 
+    #[inline]
     fn message(&mut self, iov: &mut libc::iovec) -> libc::msghdr {
         self.close_fds();
         // SAFETY: all fields of msghdr are numbers or pointers, for which zero is a value; musl
@@ -155,6 +169,7 @@ impl Record {
     }
 
     /// Reads what the kernel wrote for `message`, which was made by this record.
+    #[inline]
     fn store(&mut self, message: &libc::msghdr, len: usize) {
         // With MSG_TRUNC in the flags of the answer, `len` is still what was written.
         self.len = len.min(self.bytes.len());
@@ -199,6 +214,7 @@ pub(crate) struct ReceivedFds<'a> {
 impl Iterator for ReceivedFds<'_> {
     type Item = OwnedFd;
 
+    #[inline]
     fn next(&mut self) -> Option<OwnedFd> {
         if self.at.is_empty() {
             return None;
@@ -226,6 +242,7 @@ impl Iterator for ReceivedFds<'_> {
 }
 
 impl Drop for ReceivedFds<'_> {
+    #[inline]
     fn drop(&mut self) {
         // A record is used again for the next message, so what is left must go now.
         self.by_ref().for_each(drop);
@@ -243,6 +260,7 @@ impl Drop for Record {
 ///
 /// # References
 /// - [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html)
+#[inline]
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     record: &mut Record,

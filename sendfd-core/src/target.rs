@@ -86,6 +86,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`send_with`](crate::send_with).
+    #[inline]
     pub fn send(&self, fds: &[BorrowedFd<'_>], options: &SendOptions<'_>) -> Result<()> {
         self.send_until(fds, options, Deadline::after(options.wait))
             .map_err(|cause| {
@@ -113,6 +114,7 @@ impl Target {
         })
     }
 
+    #[inline]
     pub(crate) fn send_until(
         &self,
         fds: &[BorrowedFd<'_>],
@@ -138,6 +140,7 @@ impl Target {
     }
 
     /// The link that can carry the message.
+    #[inline]
     fn link_for(&self, outgoing: &Outgoing<'_>, deadline: Deadline) -> Answer<&Link> {
         if outgoing.is_bare() || !matches!(self.link, Link::Syscall(_)) {
             return Ok(&self.link);

@@ -39,6 +39,7 @@ pub(crate) enum Deadline {
 }
 
 impl Deadline {
+    #[inline]
     pub(crate) fn after(wait: Wait) -> Self {
         match wait {
             Wait::Never => Deadline::Past,
@@ -51,6 +52,7 @@ impl Deadline {
     }
 
     /// Whether the caller allowed waiting at all, which decides between EAGAIN and ETIMEDOUT.
+    #[inline]
     pub(crate) fn waits(self) -> bool {
         !matches!(self, Deadline::Past)
     }

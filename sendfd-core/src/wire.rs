@@ -46,6 +46,7 @@ pub struct Header {
 impl Header {
     /// The bytes of this header.
     #[must_use]
+    #[inline]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[0..4].copy_from_slice(&MAGIC);
@@ -60,6 +61,7 @@ impl Header {
     /// The header that a whole record begins with, if it is one and its length is what it says.
     /// How many descriptors really came is for the caller to compare.
     #[must_use]
+    #[inline]
     pub fn parse(record: &[u8]) -> Option<Header> {
         let (bytes, data) = record.split_first_chunk::<HEADER_LEN>()?;
         let header = Header {
@@ -92,6 +94,7 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
+    #[inline]
     pub(crate) fn new(
         sig: i32,
         nfds: usize,
@@ -122,6 +125,7 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Whether it is no more than sendfd(2) can carry: one descriptor and nothing else.
+    #[inline]
     pub(crate) fn is_bare(&self) -> bool {
         self.header.nfds == 1 && self.header.tag == 0 && self.data.is_empty()
     }
@@ -133,6 +137,7 @@ impl<'a> Outgoing<'a> {
 /// # References
 /// - [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html)
 /// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`
+#[inline]
 pub(crate) fn send(
     socket: impl AsFd,
     fds: &[BorrowedFd<'_>],

@@ -48,6 +48,7 @@ pub(crate) fn reach_as(process: &Process, sig: i32, uid: Option<u32>) -> Result<
     answer
 }
 
+#[inline]
 pub(crate) fn send(
     link: &Link,
     fds: &[BorrowedFd<'_>],

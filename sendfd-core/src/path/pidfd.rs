@@ -45,6 +45,7 @@ pub(crate) fn reach(process: &Process, sig: i32) -> Result<Link, Cause> {
     }
 }
 
+#[inline]
 pub(crate) fn send(
     link: &Link,
     fds: &[BorrowedFd<'_>],
