@@ -32,10 +32,8 @@ type Test = (&'static str, fn() -> Outcome);
 
 const TESTS: &[Test] = &[
     ("header_is_current", header_is_current),
-    ("header_compiles_gcc", || header_compiles("gcc", "g++")),
-    ("header_compiles_clang", || {
-        header_compiles("clang", "clang++")
-    }),
+    ("compiles_with_gcc", || compiles_with("gcc", "g++")),
+    ("compiles_with_clang", || compiles_with("clang", "clang++")),
     ("names_have_the_prefix", names_have_the_prefix),
     ("map_header_and_library_agree", map_header_and_library_agree),
     ("library_is_hardened", library_is_hardened),
@@ -56,12 +54,18 @@ const TESTS: &[Test] = &[
     }),
     ("listen_signalfd", || program("listen.c", &["signalfd"])),
     ("owners", || program("owners.cpp", &[])),
+    ("allocations", || program("cost.c", &["allocations"])),
+    ("calls", || program("cost.c", &["calls"])),
     ("bad_input_by_name", || by_name("bad_input.c", &[])),
     ("newer_caller_by_name", || by_name("newer_caller.c", &[])),
     ("too_small_by_name", || by_name("too_small.c", &[])),
     ("errors_by_name", || by_name("errors.c", &[])),
     ("listen_by_name", || by_name("listen.c", &["sigwaitinfo"])),
     ("owners_by_name", || by_name("owners.cpp", &[])),
+    ("allocations_by_name", || {
+        by_name("cost.c", &["allocations"])
+    }),
+    ("calls_by_name", || by_name("cost.c", &["calls"])),
     ("memory_bad_input", || memory("bad_input.c", &[])),
     ("memory_newer_caller", || memory("newer_caller.c", &[])),
     ("memory_too_small", || memory("too_small.c", &[])),
@@ -129,9 +133,10 @@ fn header_is_current() -> Outcome {
     Passed
 }
 
-fn header_compiles(c: &str, cpp: &str) -> Outcome {
+/// The header by itself, and the examples.
+fn compiles_with(c: &str, cpp: &str) -> Outcome {
     if !exists(c) || !exists(cpp) {
-        return Skipped(format!("clang: there is no {c} or {cpp}"));
+        return Skipped(format!("{c}: it is not installed, or {cpp} is not"));
     }
     let scratch = scratch();
     let check = |compiler: &str, standard: &str, header: &str, times: usize| {
@@ -151,6 +156,18 @@ fn header_compiles(c: &str, cpp: &str) -> Outcome {
             .arg(include_flag())
             .arg(&source));
     };
+    let examples = |compiler: &str, standard: &str, names: &[&str]| {
+        for name in names {
+            run(Command::new(compiler)
+                .arg(format!("-std={standard}"))
+                .args(WARNINGS)
+                .arg("-fsyntax-only")
+                .arg(include_flag())
+                .arg(capi().join("../examples").join(name)));
+        }
+    };
+    examples(c, "c11", &["pool/worker.c"]);
+    examples(cpp, "c++17", &["send.cpp", "receive.cpp"]);
     for times in [1, 2] {
         for standard in ["c11", "c17"] {
             check(c, standard, "sendfd.h", times);
@@ -217,6 +234,18 @@ fn map_header_and_library_agree() -> Outcome {
         .collect();
     let expected = names.iter().map(|name| format!("{name}@@SENDFD_0.1"));
     assert_eq!(exported, expected.collect());
+
+    let nm = run(Command::new("nm")
+        .args(["-g", "--defined-only"])
+        .arg(build().join("lib/libsendfd.a")));
+    let of_archive = stdout(&nm);
+    let of_archive = of_archive
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2));
+    assert_eq!(
+        of_archive.map(str::to_owned).collect::<BTreeSet<_>>(),
+        names
+    );
     Passed
 }
 

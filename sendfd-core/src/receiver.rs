@@ -338,16 +338,13 @@ impl State {
         Ok(State {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             sig,
+            table: Table::now(epoll.as_fd()),
             epoll: Arc::new(epoll),
             inbox,
             connections: Connections::default(),
             current: RX,
             turn: TURN,
             held: VecDeque::new(),
-            table: Table {
-                lowest: 0,
-                limit: 0,
-            },
             users: Users {
                 own: sys::own_users(),
                 more: options.uids.to_vec(),

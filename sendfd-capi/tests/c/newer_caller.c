@@ -41,8 +41,8 @@ int main(void)
         options.known.tag = 7 + (uint64_t)i;
         EQUAL(0, sendfd_send(getpid(), sig, &fd, 1, &options.known));
     }
-    /* The array is walked by the caller's size. */
-    EQUAL(3, sendfd_receiver_recv_many(receiver, &messages[0].known, 5, 0));
+    /* The array is walked by the size of the caller's. Having one, nothing is waited for. */
+    EQUAL(3, sendfd_receiver_recv_many(receiver, &messages[0].known, 5, -1));
     for (int i = 0; i < 3; i++) {
         EQUAL(7 + i, messages[i].known.tag);
         CHECK(memcmp(data[i], "abc", 3) == 0);
