@@ -294,7 +294,9 @@ impl fmt::Display for Cause {
             }
             Cause::BadEnvironment => f.write_str("SENDFD_PATHS names an unknown path"),
             Cause::SignalUnhandled => {
-                f.write_str("the signal is neither handled nor blocked, and would kill the process")
+                f.write_str(
+                    "the signal is neither handled nor blocked: it would kill the process, or be ignored and its descriptor lost",
+                )
             }
             Cause::NotInSignalMode => f.write_str("the process is not in signal mode there"),
             Cause::BadDescriptor => f.write_str("a descriptor is not open"),

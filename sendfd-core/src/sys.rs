@@ -415,6 +415,23 @@ pub(crate) fn replace(old: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
     check(unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) }.into()).map(drop)
 }
 
+// ---------------------------------------------------------------- the clock
+
+/// The monotonic clock as a whole number, which is compared for every message.
+///
+/// # References
+/// - [clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
+#[inline]
+pub(crate) fn nanoseconds() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid pointer; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
+}
+
 // ---------------------------------------------------------------- the system call
 
 /// sendfd(2), by the number that this kernel advertises.
