@@ -234,7 +234,7 @@ impl Message {
         if !self.data.is_empty() {
             let _ = write!(text, " data={}", self.data(py).repr()?);
         }
-        let _ = write!(text, " path={:?}>", self.path.as_str());
+        let _ = write!(text, " path='{}'>", self.path.as_str());
         Ok(text)
     }
 }

@@ -178,6 +178,6 @@ impl Target {
     fn __repr__(&self) -> String {
         let Target { pid, sig, path, .. } = self;
         let closed = if self.closed() { " closed" } else { "" };
-        format!("<sendfd.Target pid={pid} sig={sig} path={path:?}{closed}>")
+        format!("<sendfd.Target pid={pid} sig={sig} path='{path}'{closed}>")
     }
 }
