@@ -20,6 +20,26 @@ use pyo3::prelude::*;
 /// The native part of sendfd. Use the package, not this.
 #[pymodule]
 mod _sendfd {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use pyo3::exceptions::PyImportError;
+    use pyo3::prelude::*;
+
+    /// Classes belong to the interpreter that made them, so there is one. Since 3.12, Python itself
+    /// refuses this to interpreters that have their own lock.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        static FIRST: AtomicI64 = AtomicI64::new(-1);
+        let this = crate::sys::interpreter_id(module.py());
+        match FIRST.compare_exchange(-1, this, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(first) if first != this => Err(PyImportError::new_err(
+                "sendfd does not support loading in subinterpreters: use it in the interpreter that \
+                 imported it first, or in another process",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     #[pymodule_export]
     use crate::kind::detect;
     #[pymodule_export]

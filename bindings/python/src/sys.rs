@@ -1,5 +1,5 @@
 //! What neither rustix nor the standard library has a safe function for: descriptors that Python
-//! names by number, and the payload of signals. The one file of this crate that may say `unsafe`.
+//! names by number, the payload of signals, and which interpreter this is. The one file of this crate that may say `unsafe`.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
+use pyo3::{Python, ffi};
 use rustix::io::Errno;
 
 fn last_errno() -> Errno {
@@ -19,6 +20,12 @@ pub(crate) fn borrow<'a>(number: RawFd) -> BorrowedFd<'a> {
     // SAFETY: it is not -1. It is passed to the kernel as a number and nothing else is done with
     // it, so the worst that a number of something else does is to send that.
     unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Which of the process's interpreters runs; the main one is 0.
+pub(crate) fn interpreter_id(_py: Python<'_>) -> i64 {
+    // SAFETY: this thread is attached to an interpreter, as `_py` proves.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) }
 }
 
 /// A set of signals.

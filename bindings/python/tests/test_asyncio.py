@@ -13,6 +13,16 @@ import pytest
 import sendfd
 from conftest import SIG, MakeChild, need
 
+try:
+    import uvloop
+
+    # It opens a pair of descriptors for the whole process when it first runs.
+    warm = uvloop.new_event_loop()
+    warm.run_until_complete(asyncio.sleep(0))
+    warm.close()
+except ImportError:
+    uvloop = None
+
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 SENDER = """
@@ -27,10 +37,7 @@ with sendfd.Target(os.getppid(), SIG) as target:
 def run(request: pytest.FixtureRequest) -> Run:
     if request.param == "asyncio":
         return asyncio.run
-    try:
-        import uvloop
-    except ImportError:
-        need("uvloop", False)
+    need("uvloop", uvloop is not None)
 
     def run_uvloop(coroutine: Coroutine[Any, Any, None]) -> None:
         loop = uvloop.new_event_loop()
