@@ -246,7 +246,10 @@ impl Drop for Message {
         if left.is_empty() {
             return;
         }
-        let text = format!("unclosed descriptors {left:?} of a sendfd.Message from process {}", self.sender.pid);
+        let text = format!(
+            "unclosed descriptors {left:?} of a sendfd.Message from process {}",
+            self.sender.pid
+        );
         Python::try_attach(|py| warn(py, &text));
     }
 }

@@ -7,7 +7,12 @@ use crate::arguments::Pid;
 use crate::error::os_error;
 
 /// pid, sig, the path that a send would take, and for each path its name and error.
-type Report = (i32, i32, Option<&'static str>, Vec<(&'static str, Option<Py<PyAny>>)>);
+type Report = (
+    i32,
+    i32,
+    Option<&'static str>,
+    Vec<(&'static str, Option<Py<PyAny>>)>,
+);
 
 /// Try each path to process pid at sig, or without them from this process to itself.
 #[pyfunction]
@@ -21,7 +26,9 @@ pub(crate) fn probe(py: Python<'_>, pid: Option<Pid>, sig: Option<i32>) -> PyRes
     let report = report.map_err(os_error)?;
     let chosen = report.chosen().map(|path| path.as_str());
     let paths = report.paths.iter().map(|entry| {
-        let error = entry.error.map(|error| os_error(error).into_value(py).into_any());
+        let error = entry
+            .error
+            .map(|error| os_error(error).into_value(py).into_any());
         (entry.path.as_str(), error)
     });
     Ok((report.pid, report.sig, chosen, paths.collect()))

@@ -29,7 +29,10 @@ impl Receiver {
 
     fn get(&self) -> PyResult<Arc<sendfd_core::Receiver>> {
         self.lock().clone().ok_or_else(|| {
-            let text = format!("cannot receive at signal {}: the receiver is closed", self.sig);
+            let text = format!(
+                "cannot receive at signal {}: the receiver is closed",
+                self.sig
+            );
             PyOSError::new_err((libc::EBADF, text))
         })
     }

@@ -1,5 +1,6 @@
 //! What neither rustix nor the standard library has a safe function for: descriptors that Python
-//! names by number, the payload of signals, and which interpreter this is. The one file of this crate that may say `unsafe`.
+//! names by number, the payload of signals, and which interpreter this is. The one file of this
+//! crate that may say `unsafe`.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;

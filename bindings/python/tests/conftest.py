@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import sendfd
@@ -20,7 +22,9 @@ class Child:
     """A second process that runs a piece of Python and talks over its standard streams."""
 
     def __init__(self, code: str, *arguments: object) -> None:
-        prelude = "import errno, os, resource, signal, socket, sys, sendfd\nSIG = int(sys.argv[1])\n"
+        prelude = (
+            "import errno, os, resource, signal, socket, sys, sendfd\nSIG = int(sys.argv[1])\n"
+        )
         command = [sys.executable, "-X", "dev", "-W", "error", "-c"]
         command += [prelude + textwrap.dedent(code), str(SIG), *map(str, arguments)]
         self.process = subprocess.Popen(
@@ -38,6 +42,12 @@ class Child:
 
     def ready(self) -> None:
         assert self.line() == "ready"
+
+    def sleeps(self) -> None:
+        """Wait until its main thread waits for something."""
+        while "\nState:\tS" not in Path(f"/proc/{self.pid}/status").read_text():
+            assert self.process.poll() is None
+            time.sleep(0.001)
 
     def tell(self, line: str) -> None:
         assert self.process.stdin is not None

@@ -21,7 +21,7 @@ try:
     warm.run_until_complete(asyncio.sleep(0))
     warm.close()
 except ImportError:
-    uvloop = None
+    uvloop = None  # type: ignore[assignment]
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 

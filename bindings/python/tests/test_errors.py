@@ -20,13 +20,16 @@ from conftest import SIG, MakeChild, need, need_root
 def fill(target: sendfd.Target, fd: int) -> int:
     """Send until the queue is full."""
     count = 0
-    try:
+
+    def send() -> None:
+        nonlocal count
         while True:
             target.send(fd)
             count += 1
-    except BlockingIOError as error:
-        assert error.errno == errno.EAGAIN
-        assert "queue is full" in str(error)
+
+    with pytest.raises(BlockingIOError, match="queue is full") as caught:
+        send()
+    assert caught.value.errno == errno.EAGAIN
     return count
 
 
@@ -282,7 +285,7 @@ def test_wrong_types(receiver: sendfd.Receiver) -> None:
         with pytest.raises(TypeError):
             receiver.recv(wrong)
     with pytest.raises(TypeError):
-        sendfd.send(me, SIG, 0, b"data by position")  # type: ignore[misc]
+        sendfd.send(me, SIG, 0, b"data by position")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         sendfd.Message()
     with pytest.raises(TypeError, match="go together"):

@@ -75,7 +75,7 @@ def test_forgotten_while_an_exception_passes(receiver: sendfd.Receiver, null: in
         message = arrive(receiver, null)
         raise KeyError(message.fd)
 
-    with pytest.warns(ResourceWarning), pytest.raises(KeyError):  # noqa: PT012
+    with pytest.warns(ResourceWarning), pytest.raises(KeyError):
         try:
             forget()
         except KeyError as error:
@@ -119,7 +119,7 @@ def test_what_cannot_be_opened_stays(receiver: sendfd.Receiver, tmp_path: Path) 
             message.open(encoding="klingon")
         with pytest.raises(ValueError, match="binary mode"):
             message.open("rb", encoding="utf-8")
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match="non-socket") as caught:
             message.socket()
         assert caught.value.errno == errno.ENOTSOCK
         assert message.fds == (fd,)

@@ -77,7 +77,9 @@ def test_the_command_line() -> None:
 
 
 def test_the_command_line_for_a_target(child: MakeChild) -> None:
-    peer = child("r = sendfd.Receiver(SIG); print('ready', flush=True); sys.stdin.read(); r.close()")
+    peer = child(
+        "r = sendfd.Receiver(SIG); print('ready', flush=True); sys.stdin.read(); r.close()"
+    )
     peer.ready()
     done = command(peer.pid, int(SIG))
     assert done.returncode == 0

@@ -52,10 +52,11 @@ def test_the_most_data_and_descriptors(receiver: sendfd.Receiver, null: int, pat
 def test_what_counts_as_descriptors(receiver: sendfd.Receiver, null: int) -> None:
     left, right = socket.socketpair()
     with left, right, open("/dev/null") as file:
-        for passengers in (null, file, left, [null, file, left], (null, right), {null, file}):
-            sendfd.send(os.getpid(), SIG, passengers)
+        several: Any
+        for several in (null, file, left, [null, file, left], (null, right), {null, file}):
+            sendfd.send(os.getpid(), SIG, several)
             with receiver.recv(0) as message:
-                expected = len(passengers) if isinstance(passengers, list | tuple | set) else 1
+                expected = len(several) if isinstance(several, list | tuple | set) else 1
                 assert len(message.fds) == expected
 
 
@@ -122,7 +123,7 @@ def test_the_message_outlives_its_sender(receiver: sendfd.Receiver, child: MakeC
 def test_multiprocessing(method: str) -> None:
     if method == "fork" and sys.version_info >= (3, 12) and threading.active_count() > 1:
         need("one thread", False)
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     near, far = socket.socketpair()
     process = context.Process(target=processes.upper, args=(int(SIG),))
     with pytest.raises(ValueError, match="has not been started"):

@@ -37,9 +37,7 @@ def alarm() -> Iterator[list[int]]:
     signal.signal(signal.SIGALRM, before)
 
 
-def test_a_handler_that_raises_ends_the_wait(
-    receiver: sendfd.Receiver, alarm: list[int]
-) -> None:
+def test_a_handler_that_raises_ends_the_wait(receiver: sendfd.Receiver, alarm: list[int]) -> None:
     with pytest.raises(Alarm):
         receiver.recv()
     assert len(alarm) == 5
@@ -74,16 +72,18 @@ def test_keyboard_interrupt(child: MakeChild) -> None:
         """
         signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
         with sendfd.Receiver(SIG) as receiver:
-            print("ready", flush=True)
             try:
+                print("ready", flush=True)
                 receiver.recv()
             except KeyboardInterrupt:
                 print("interrupted")
         """
     )
     peer.ready()
+    peer.sleeps()
     peer.process.send_signal(signal.SIGUSR1)
     assert peer.line() == "handled"
+    peer.sleeps()
     peer.process.send_signal(signal.SIGINT)
     assert peer.end() == "interrupted"
 

@@ -34,8 +34,8 @@ def main() -> int:
         print("from this process to itself:")
     else:
         print(f"to process {report.pid} at signal {report.sig}:")
-    for path, error in report.errors.items():
-        print(f"  {path:<8} {_reason(error) if error else 'works'}")
+    for path, obstacle in report.errors.items():
+        print(f"  {path:<8} {_reason(obstacle) if obstacle else 'works'}")
     print(f"a send takes: {report.chosen or 'no path'}")
     return 0 if report.chosen else 1
 

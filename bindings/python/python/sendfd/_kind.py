@@ -41,8 +41,13 @@ def detect(fd: int | HasFileno) -> Kind:
     if of_socket is None:
         return Kind(name)
     family, kind, protocol, listening = of_socket
-    return Kind(name, _known(socket.AddressFamily, family), _known(socket.SocketKind, kind),
-                protocol, listening)
+    return Kind(
+        name,
+        _known(socket.AddressFamily, family),
+        _known(socket.SocketKind, kind),
+        protocol,
+        listening,
+    )
 
 
 def _known(names: type[socket.AddressFamily] | type[socket.SocketKind], number: int) -> int:

@@ -24,9 +24,9 @@ class Receiver(_sendfd.Receiver):
     Opening raises OSError: EINVAL if sig is not a real-time signal, EADDRINUSE if this process
     listens there already, EMFILE, ENFILE, ENOMEM as the kernel says. It does not block.
 
-    A receiver owns five descriptors, and one for each sender of the name path, all close-on-exec. It
-    is a context manager, and iterates over messages until it is closed. Threads may share it. In a
-    forked child it receives nothing (EBADF); the child may open its own.
+    A receiver owns five descriptors, and one for each sender of the name path, all close-on-exec.
+    It is a context manager, and iterates over messages until it is closed. Threads may share it. In
+    a forked child it receives nothing (EBADF); the child may open its own.
     """
 
     _reader: _Reader | None = None

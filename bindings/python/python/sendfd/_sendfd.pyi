@@ -48,6 +48,7 @@ def send(
     timeout: float | None = None,
     paths: str | Iterable[PathName] | None = None,
 ) -> None: ...
+
 @final
 class Target:
     def __new__(
@@ -120,9 +121,7 @@ class Message:
     ) -> None: ...
 
 class Receiver:
-    def __new__(
-        cls, sig: int, *, uids: Iterable[int] = ..., queue_bytes: int = 0
-    ) -> Self: ...
+    def __new__(cls, sig: int, *, uids: Iterable[int] = ..., queue_bytes: int = 0) -> Self: ...
     @property
     def sig(self) -> int: ...
     @property

@@ -47,7 +47,11 @@ def listen(sig: int) -> None:
     there already, OSError as the kernel says (EMFILE, ...).
     """
     blocked = sig in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    if not blocked and signal.SIGRTMIN <= sig <= signal.SIGRTMAX and callable(signal.getsignal(sig)):
+    if (
+        not blocked
+        and signal.SIGRTMIN <= sig <= signal.SIGRTMAX
+        and callable(signal.getsignal(sig))
+    ):
         raise ValueError(
             f"a Python handler for signal {sig} would lose the descriptors: block the signal and "
             "take it with sendfd.sigwaitinfo() or sendfd.signalfd()"
@@ -68,9 +72,9 @@ def unlisten(sig: int) -> None:
 def sigwaitinfo(signals: Iterable[int]) -> SignalInfo:
     """Wait for one of the signals, which must be blocked, and return it with its payload.
 
-    Like signal.sigwaitinfo(), which has no place for the payload. Signals that are handled meanwhile
-    run their Python handlers, and the wait goes on unless those raise. Raises OSError (EINVAL) for
-    what is no signal.
+    Like signal.sigwaitinfo(), which has no place for the payload. Signals that are handled
+    meanwhile run their Python handlers, and the wait goes on unless those raise. Raises OSError
+    (EINVAL) for what is no signal.
     """
     info = sigtimedwait(signals)
     assert info is not None, "a wait without limit ends with a signal"
@@ -90,11 +94,11 @@ def sigtimedwait(signals: Iterable[int], timeout: float | None = None) -> Signal
 
 
 def signalfd(signals: Iterable[int]) -> int:
-    """Open a descriptor that is readable while one of the signals, which must be blocked, is pending.
+    """Open a descriptor that is readable while one of the signals is pending. Block them first.
 
     Read a multiple of 128 bytes from it, and give them to parse_siginfo(). It is non-blocking,
-    close-on-exec and the caller's to close. A child reads its own signals from it, not the parent's.
-    Raises OSError: EINVAL for what is no signal, EMFILE, ... as the kernel says.
+    close-on-exec and the caller's to close. Another process that has it reads its own signals from
+    it. Raises OSError: EINVAL for what is no signal, EMFILE, ... as the kernel says.
     """
     return _sendfd.signalfd(list(signals))
 
