@@ -168,7 +168,7 @@ impl Message {
     ///
     /// The file object owns it then. Raises what open() raises for the arguments, and IndexError or
     /// ValueError like detach(); the message keeps it then.
-    #[pyo3(signature = (mode="r", buffering=-1, encoding=None, errors=None, newline=None, *, index=0))]
+    #[pyo3(signature = (mode="r", buffering=-1, encoding=None, errors=None, newline=None, *, index=0), text_signature = "($self, mode='r', buffering=-1, encoding=None, errors=None, newline=None, *, index=0)")]
     #[allow(clippy::too_many_arguments)]
     fn open<'py>(
         &self,

@@ -41,7 +41,7 @@ impl Receiver {
 #[pymethods]
 impl Receiver {
     #[new]
-    #[pyo3(signature = (sig, *, uids=Vec::new(), queue_bytes=0))]
+    #[pyo3(signature = (sig, *, uids=Vec::new(), queue_bytes=0), text_signature = "(sig, *, uids=(), queue_bytes=0)")]
     fn new(sig: i32, uids: Vec<u32>, queue_bytes: u32) -> PyResult<Self> {
         let options = ReceiverOptions {
             uids: &uids,

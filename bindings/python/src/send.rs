@@ -32,7 +32,10 @@ fn wait_of(timeout: Option<f64>) -> PyResult<Wait> {
 /// The target is kept open in a small cache of this process. For hot loops, see Target. Threads may
 /// call this at the same time. For the errors, see the module; on each, nothing was sent.
 #[pyfunction]
-#[pyo3(signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=None, paths=None))]
+#[pyo3(
+    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=None, paths=None),
+    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=None, paths=None)"
+)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn send(
     py: Python<'_>,
@@ -123,7 +126,10 @@ impl Target {
     ///
     /// fd, data, tag and timeout are those of sendfd.send(), and so are the errors, with OSError (EBADF)
     /// once the target is closed. Without a timeout, this does not block.
-    #[pyo3(signature = (fd, *, data=Data::EMPTY, tag=0, timeout=None))]
+    #[pyo3(
+        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=None),
+        text_signature = "($self, fd, *, data=b'', tag=0, timeout=None)"
+    )]
     fn send(
         &self,
         py: Python<'_>,

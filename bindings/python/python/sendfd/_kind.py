@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from . import _sendfd
 
 if TYPE_CHECKING:
-    from ._sendfd import HasFileno
+    from ._types import HasFileno
 
-KindName = Literal[
+KindName: TypeAlias = Literal[
     "socket", "file", "directory", "pipe", "character device", "block device", "anonymous"
 ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import _sendfd
 
 if TYPE_CHECKING:
-    from ._sendfd import HasPid, PathName
+    from ._types import HasPid, PathName
 
 
 class Report(NamedTuple):

@@ -1,22 +1,16 @@
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import IO, Any, Final, Literal, Protocol, TypeAlias, final
+from typing import IO, Any, Final, Literal, TypeAlias, final
 
 from _typeshed import ReadableBuffer
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
-PathName: TypeAlias = Literal["syscall", "pidfd", "name"]
+from ._types import HasFileno, HasPid, PathName
+
 _KindName: TypeAlias = Literal[
     "socket", "file", "directory", "pipe", "character device", "block device", "anonymous"
 ]
-
-class HasFileno(Protocol):
-    def fileno(self) -> int: ...
-
-class HasPid(Protocol):
-    @property
-    def pid(self) -> int | None: ...
 
 __all__ = [
     "MAX_DATA",
@@ -43,7 +37,7 @@ def send(
     sig: int,
     fd: int | HasFileno | Iterable[int | HasFileno],
     *,
-    data: ReadableBuffer = ...,
+    data: ReadableBuffer = b"",
     tag: int = 0,
     timeout: float | None = None,
     paths: str | Iterable[PathName] | None = None,
@@ -71,7 +65,7 @@ class Target:
         self,
         fd: int | HasFileno | Iterable[int | HasFileno],
         *,
-        data: ReadableBuffer = ...,
+        data: ReadableBuffer = b"",
         tag: int = 0,
         timeout: float | None = None,
     ) -> None: ...
@@ -120,8 +114,9 @@ class Message:
         *_exception: type[BaseException] | BaseException | TracebackType | None,
     ) -> None: ...
 
+@disjoint_base
 class Receiver:
-    def __new__(cls, sig: int, *, uids: Iterable[int] = ..., queue_bytes: int = 0) -> Self: ...
+    def __new__(cls, sig: int, *, uids: Sequence[int] = (), queue_bytes: int = 0) -> Self: ...
     @property
     def sig(self) -> int: ...
     @property
