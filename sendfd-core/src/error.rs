@@ -92,6 +92,8 @@ pub enum Cause {
     BadDescriptor,
     /// EBADF: the receiver was opened by the parent of this process.
     Inherited,
+    /// EBADF: the receiver was closed, by another thread of this process.
+    Closed,
     /// ESRCH: no such process, or it has exited.
     NoSuchProcess,
     /// ECONNREFUSED: the process lives but does not listen on the signal.
@@ -201,7 +203,7 @@ impl Cause {
             | Cause::BadEnvironment
             | Cause::SignalUnhandled
             | Cause::NotInSignalMode => Errno::INVAL,
-            Cause::BadDescriptor | Cause::Inherited => Errno::BADF,
+            Cause::BadDescriptor | Cause::Inherited | Cause::Closed => Errno::BADF,
             Cause::NoSuchProcess => Errno::SRCH,
             Cause::NotListening | Cause::AddressTaken { .. } => Errno::CONNREFUSED,
             Cause::NotAccepted { .. } | Cause::NotPermitted(_) => Errno::PERM,
@@ -301,6 +303,7 @@ impl fmt::Display for Cause {
             Cause::NotInSignalMode => f.write_str("the process is not in signal mode there"),
             Cause::BadDescriptor => f.write_str("a descriptor is not open"),
             Cause::Inherited => f.write_str("the receiver belongs to the parent of this process"),
+            Cause::Closed => f.write_str("the receiver is closed"),
             Cause::NoSuchProcess => f.write_str("there is no such process"),
             Cause::NotListening => f.write_str("the process lives but does not listen there"),
             Cause::AddressTaken { holder: 0 } => {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
@@ -57,6 +57,8 @@ pub struct Receiver {
     id: u64,
     epoll: Arc<OwnedFd>,
     pace: Pace,
+    /// Set by [`Receiver::close`]. It keeps `epoll` ready, so that threads which wait there find out.
+    closed: OnceLock<OwnedFd>,
 }
 
 impl Receiver {
@@ -91,6 +93,7 @@ impl Receiver {
                 id: state.id,
                 epoll: Arc::clone(&state.epoll),
                 pace: Pace::default(),
+                closed: OnceLock::new(),
             };
             *place = Some(state);
             Ok(receiver)
@@ -132,7 +135,7 @@ impl Receiver {
     /// - `EINTR`: a signal handler ran while waiting.
     /// - `EMFILE`: this process's descriptor table is full. The message stays.
     /// - `EMSGSIZE`: the message needs more room than there is. It stays. (Not with a [`Message`].)
-    /// - `EBADF`: the receiver was inherited through fork.
+    /// - `EBADF`: the receiver was closed, or inherited through fork.
     pub fn recv_into(&self, room: &mut impl Room, wait: Wait) -> Result<()> {
         self.receive(wait, |state, look| state.take(room, look))
     }
@@ -149,6 +152,25 @@ impl Receiver {
             return Ok(0);
         }
         self.receive(wait, |state, look| state.take_many(rooms, look))
+    }
+
+    /// Stops listening now, while other threads may still hold the receiver: those that wait in it
+    /// fail with `EBADF`. What nobody received is closed; senders get `ECONNREFUSED`.
+    ///
+    /// Two descriptors stay open until the receiver is dropped. Does nothing when it is closed, or
+    /// was inherited through fork.
+    pub fn close(&self) {
+        // Locked to the end: who finds the state gone must find out why.
+        let mut place = fork::lock(self.place());
+        let Some(state) = place.take_if(|state| state.id == self.id) else {
+            return;
+        };
+        // The sending end of a closed inbox can always be written to, without success.
+        let tx = state.close();
+        let data = epoll::EventData::new_u64(HELD);
+        let _ = epoll::delete(&self.epoll, &tx);
+        let _ = epoll::add(&self.epoll, &tx, data, epoll::EventFlags::OUT);
+        let _ = self.closed.set(tx);
     }
 
     #[inline]
@@ -195,6 +217,7 @@ impl Receiver {
         let mut place = fork::lock(fork::place(self.sig));
         match place.as_mut().filter(|state| state.id == self.id) {
             Some(state) => f(state),
+            None if self.closed.get().is_some() => Err(Cause::Closed),
             None => Err(Cause::Inherited),
         }
     }
@@ -364,6 +387,11 @@ impl State {
         }
         // The agent's thread does not exist in the child: there is nothing to join or detach.
         mem::forget(self.agent.take());
+    }
+
+    /// Closes all but the sending end.
+    fn close(self) -> OwnedFd {
+        self.inbox.tx
     }
 
     /// Makes the agent of signal mode find the end of its inbox.
@@ -798,5 +826,35 @@ fn socket_of<'a>(
     match source {
         RX => Some(inbox.rx.as_fd()),
         connection => connections.get(connection),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_wakes_all_threads_that_wait() {
+        let receiver = Receiver::open(signal::rtmax() - 1).expect("a receiver");
+        std::thread::scope(|scope| {
+            let wait = || receiver.recv(Wait::Forever).map_err(|error| error.cause());
+            let waiting = [scope.spawn(wait), scope.spawn(wait), scope.spawn(wait)];
+            receiver.close();
+            for thread in waiting {
+                let result = thread.join().expect("no panic");
+                assert_eq!(result.err(), Some(Cause::Closed));
+            }
+        });
+        let again = Receiver::open(receiver.sig()).expect("the signal is free again");
+        assert_eq!(
+            receiver
+                .recv(Wait::Never)
+                .map_err(|error| error.cause())
+                .err(),
+            Some(Cause::Closed)
+        );
+        drop(receiver);
+        let empty = again.recv(Wait::Never).map_err(|error| error.cause());
+        assert_eq!(empty.err(), Some(Cause::Empty));
     }
 }

@@ -1,0 +1,70 @@
+"""Hand an open descriptor to another process, by pid, on Linux.
+
+In the process that wants descriptors::
+
+    with sendfd.Receiver(signal.SIGRTMIN) as receiver:
+        for message in receiver:
+            with message, message.socket() as connection:
+                ...
+
+In the process that has one::
+
+    sendfd.send(pid, signal.SIGRTMIN, connection)
+
+Sending succeeds once the kernel holds a duplicate for the target: the sender may close its own
+descriptor, or exit, in the next instruction. On an error nothing was sent.
+
+Errors are those of the built-in OSError family, by errno:
+
+================== =======================================================================
+ProcessLookupError no such process, or it has exited
+ConnectionRefused- the process lives but does not listen on the signal
+Error
+PermissionError    the target does not accept this user, or no permitted path leads to it
+BlockingIOError    the target's queue is full, or (receiving) there is no message, and no
+                   timeout was given
+TimeoutError       the timeout ran out
+OSError            EINVAL: not a real-time signal, a pid below 1, no descriptors or more
+                   than MAX_FDS; EBADF: a descriptor is not open, something is closed or
+                   inherited through fork; ETOOMANYREFS: too many descriptors in flight;
+                   EMSGSIZE: more than MAX_DATA bytes; EADDRINUSE: this process listens
+                   there already; EOPNOTSUPP: a path is not offered; EMFILE, ENFILE,
+                   ENOMEM: as the kernel says
+================== =======================================================================
+"""
+
+from ._kind import Kind, detect
+from ._probe import Report, probe
+from ._receiver import Receiver
+from ._sendfd import MAX_DATA, MAX_FDS, Message, Target, send
+from ._sendfd import VERSION as __version__
+from ._signals import (
+    SignalInfo,
+    listen,
+    parse_siginfo,
+    signalfd,
+    sigtimedwait,
+    sigwaitinfo,
+    unlisten,
+)
+
+__all__ = [
+    "MAX_DATA",
+    "MAX_FDS",
+    "Kind",
+    "Message",
+    "Receiver",
+    "Report",
+    "SignalInfo",
+    "Target",
+    "__version__",
+    "detect",
+    "listen",
+    "parse_siginfo",
+    "probe",
+    "send",
+    "signalfd",
+    "sigtimedwait",
+    "sigwaitinfo",
+    "unlisten",
+]

@@ -1,0 +1,147 @@
+import socket
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import IO, Any, Final, Literal, TypeAlias, final
+
+from _typeshed import ReadableBuffer
+from typing_extensions import Self, disjoint_base
+
+from ._types import HasFileno, HasPid, PathName
+
+_KindName: TypeAlias = Literal[
+    "socket", "file", "directory", "pipe", "character device", "block device", "anonymous"
+]
+
+__all__ = [
+    "MAX_DATA",
+    "MAX_FDS",
+    "VERSION",
+    "Message",
+    "Receiver",
+    "Target",
+    "detect",
+    "listen",
+    "probe",
+    "send",
+    "signalfd",
+    "sigtimedwait",
+    "unlisten",
+]
+
+MAX_DATA: Final[int]
+MAX_FDS: Final[int]
+VERSION: Final[str]
+
+def send(
+    pid: int | HasPid,
+    sig: int,
+    fd: int | HasFileno | Iterable[int | HasFileno],
+    *,
+    data: ReadableBuffer = b"",
+    tag: int = 0,
+    timeout: float | None = None,
+    paths: str | Iterable[PathName] | None = None,
+) -> None: ...
+
+@final
+class Target:
+    def __new__(
+        cls,
+        pid: int | HasPid,
+        sig: int,
+        *,
+        paths: str | Iterable[PathName] | None = None,
+        timeout: float | None = None,
+    ) -> Self: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def sig(self) -> int: ...
+    @property
+    def path(self) -> PathName: ...
+    @property
+    def closed(self) -> bool: ...
+    def send(
+        self,
+        fd: int | HasFileno | Iterable[int | HasFileno],
+        *,
+        data: ReadableBuffer = b"",
+        tag: int = 0,
+        timeout: float | None = None,
+    ) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None: ...
+
+@final
+class Message:
+    @property
+    def fds(self) -> tuple[int, ...]: ...
+    @property
+    def fd(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def tag(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def path(self) -> PathName: ...
+    def socket(self, index: int = 0) -> socket.socket: ...
+    def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        *,
+        index: int = 0,
+    ) -> IO[Any]: ...
+    def detach(self, index: int = 0) -> int: ...
+    def detach_all(self) -> list[int]: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None: ...
+
+@disjoint_base
+class Receiver:
+    def __new__(cls, sig: int, *, uids: Sequence[int] = (), queue_bytes: int = 0) -> Self: ...
+    @property
+    def sig(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def dropped(self) -> int: ...
+    def recv(self, timeout: float | None = None) -> Message: ...
+    def _recv_nowait(self) -> Message | None: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Message: ...
+
+def detect(fd: int | HasFileno) -> tuple[_KindName, tuple[int, int, int, bool] | None]: ...
+def listen(sig: int) -> None: ...
+def unlisten(sig: int) -> None: ...
+def sigtimedwait(
+    signals: list[int], timeout: float | None = None
+) -> tuple[int, int, int, int, int] | None: ...
+def signalfd(signals: list[int]) -> int: ...
+def probe(
+    pid: int | HasPid | None = None, sig: int | None = None
+) -> tuple[int, int, PathName | None, list[tuple[PathName, OSError | None]]]: ...

@@ -1,0 +1,269 @@
+//! A received message, and what Python makes of its descriptors.
+
+use std::fmt::Write as _;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyIndexError, PyResourceWarning, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{IntoPyDict, PyBytes, PyTuple, PyType};
+use rustix::fs::{OFlags, fcntl_getfl};
+use sendfd_core::{Credentials, Incoming, MAX_DATA, MAX_FDS, Path, Room};
+
+/// A received message. It owns its descriptors, which are close-on-exec, until they are taken.
+///
+/// Take them with socket(), open(), detach() or detach_all(). As a context manager it closes those that
+/// were not taken; if it is forgotten, they are closed with a ResourceWarning.
+///
+/// pid, uid and gid say who sent it, vouched for by the kernel. Threads may share a message.
+#[pyclass(module = "sendfd", frozen)]
+pub(crate) struct Message {
+    /// One for each descriptor, in the order sent; `None` once it was taken or closed.
+    slots: Mutex<Vec<Option<OwnedFd>>>,
+    data: Vec<u8>,
+    /// The sender's number.
+    #[pyo3(get)]
+    tag: u64,
+    sender: Credentials,
+    path: Path,
+}
+
+impl Message {
+    pub(crate) fn empty() -> Self {
+        Message {
+            slots: Mutex::default(),
+            data: Vec::new(),
+            tag: 0,
+            sender: Credentials::default(),
+            path: Path::Pidfd,
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Vec<Option<OwnedFd>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, index: usize) -> PyResult<OwnedFd> {
+        let mut slots = self.slots();
+        let count = slots.len();
+        let slot = slots.get_mut(index).ok_or_else(|| {
+            PyIndexError::new_err(format!("the message carries {count} descriptors"))
+        })?;
+        slot.take().ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "descriptor {index} of the message was taken or closed before"
+            ))
+        })
+    }
+
+    /// Takes a descriptor for `make`, which makes an object that owns it. It stays if that fails.
+    fn hand_over<'py>(
+        &self,
+        index: usize,
+        make: impl FnOnce(RawFd) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let fd = self.take(index)?;
+        match make(fd.as_raw_fd()) {
+            Ok(owner) => {
+                let _ = fd.into_raw_fd();
+                Ok(owner)
+            }
+            Err(error) => {
+                self.slots()[index] = Some(fd);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Room for Message {
+    fn room(&self) -> (usize, usize) {
+        (MAX_FDS, MAX_DATA)
+    }
+
+    fn put(&mut self, incoming: Incoming<'_>) {
+        self.slots = Mutex::new(incoming.fds.map(Some).collect());
+        self.data = incoming.data.to_vec();
+        self.tag = incoming.tag;
+        self.sender = incoming.sender;
+        self.path = incoming.path;
+    }
+}
+
+fn number(slot: &Option<OwnedFd>) -> RawFd {
+    slot.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+}
+
+#[pymethods]
+impl Message {
+    /// The descriptors, in the order sent; -1 for those that were taken or closed.
+    #[getter]
+    fn fds<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.slots().iter().map(number).collect::<Vec<_>>())
+    }
+
+    /// The first descriptor, still owned by the message; -1 once it was taken or closed.
+    #[getter]
+    fn fd(&self) -> RawFd {
+        self.slots().first().map_or(-1, number)
+    }
+
+    /// The sender's bytes.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.data)
+    }
+
+    /// The sender's process id; 0 if it cannot be seen from this pid namespace.
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.sender.pid
+    }
+
+    /// The sender's user id.
+    #[getter]
+    fn uid(&self) -> u32 {
+        self.sender.uid
+    }
+
+    /// The sender's group id.
+    #[getter]
+    fn gid(&self) -> u32 {
+        self.sender.gid
+    }
+
+    /// The way it came: 'syscall', 'pidfd' or 'name'.
+    #[getter]
+    fn path(&self) -> &'static str {
+        self.path.as_str()
+    }
+
+    /// Take a descriptor as a socket.socket, its family, type and protocol detected.
+    ///
+    /// The socket object owns it then. If it is non-blocking, the object's timeout is 0 and not None:
+    /// that is a property of the open file, which the sender shares. Raises OSError (ENOTSOCK) if it
+    /// is no socket, and IndexError or ValueError like detach(); the message keeps it then.
+    #[pyo3(signature = (index=0))]
+    fn socket<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
+        static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let class = SOCKET.import(py, "socket", "socket")?;
+        self.hand_over(index, |number| {
+            let named = [(intern!(py, "fileno"), number)].into_py_dict(py)?;
+            let socket = class.call((), Some(&named))?;
+            // O_NONBLOCK travels with the open file. A socket object that did not know of it
+            // would raise BlockingIOError where its timeout says that it waits.
+            let flags = fcntl_getfl(crate::sys::borrow(number));
+            if flags.is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+                && socket.call_method0(intern!(py, "gettimeout"))?.is_none()
+            {
+                socket.call_method1(intern!(py, "setblocking"), (false,))?;
+            }
+            Ok(socket)
+        })
+    }
+
+    /// Take a descriptor as a file object, as the built-in open() makes it.
+    ///
+    /// The file object owns it then. Raises what open() raises for the arguments, and IndexError or
+    /// ValueError like detach(); the message keeps it then.
+    #[pyo3(signature = (mode="r", buffering=-1, encoding=None, errors=None, newline=None, *, index=0), text_signature = "($self, mode='r', buffering=-1, encoding=None, errors=None, newline=None, *, index=0)")]
+    #[allow(clippy::too_many_arguments)]
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        mode: &str,
+        buffering: i32,
+        encoding: Option<&str>,
+        errors: Option<&str>,
+        newline: Option<&str>,
+        index: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static OPEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let open = OPEN.import(py, "io", "open")?;
+        self.hand_over(index, |number| {
+            let with = |closes: bool| {
+                open.call1((number, mode, buffering, encoding, errors, newline, closes))
+            };
+            // open() may or may not have closed the descriptor when it fails. So that the message
+            // still has it then, it is tried with a file object that does not own it.
+            with(false)?.call_method0(intern!(py, "close"))?;
+            with(true)
+        })
+    }
+
+    /// Take a descriptor as a number, which is the caller's to close.
+    ///
+    /// Raises IndexError if there were fewer, ValueError if it was taken or closed before.
+    #[pyo3(signature = (index=0))]
+    fn detach(&self, index: usize) -> PyResult<RawFd> {
+        self.take(index).map(IntoRawFd::into_raw_fd)
+    }
+
+    /// Take all descriptors that were not taken yet; they are the caller's to close.
+    fn detach_all(&self) -> Vec<RawFd> {
+        let mut slots = self.slots();
+        let left = slots.iter_mut().filter_map(Option::take);
+        left.map(IntoRawFd::into_raw_fd).collect()
+    }
+
+    /// Close the descriptors that were not taken. Closing twice does nothing.
+    fn close(&self, py: Python<'_>) {
+        let left: Vec<_> = self.slots().iter_mut().filter_map(Option::take).collect();
+        if !left.is_empty() {
+            // Closing the last reference to a file may block.
+            py.detach(|| drop(left));
+        }
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.close(py);
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let mut text = format!("<sendfd.Message fds={}", self.fds(py)?.repr()?);
+        let Credentials { pid, uid, gid } = self.sender;
+        // Writing to a String cannot fail.
+        let _ = write!(text, " pid={pid} uid={uid} gid={gid} tag={}", self.tag);
+        if !self.data.is_empty() {
+            let _ = write!(text, " data={}", self.data(py).repr()?);
+        }
+        let _ = write!(text, " path='{}'>", self.path.as_str());
+        Ok(text)
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let left: Vec<_> = slots.iter().flatten().map(AsRawFd::as_raw_fd).collect();
+        if left.is_empty() {
+            return;
+        }
+        let text = format!(
+            "unclosed descriptors {left:?} of a sendfd.Message from process {}",
+            self.sender.pid
+        );
+        Python::try_attach(|py| warn(py, &text));
+    }
+}
+
+/// Issues a ResourceWarning where an exception may be on its way, and none may come out.
+fn warn(py: Python<'_>, text: &str) {
+    let pending = PyErr::take(py);
+    let category = py.get_type::<PyResourceWarning>();
+    if let Ok(text) = std::ffi::CString::new(text)
+        && let Err(error) = PyErr::warn(py, &category, &text, 1)
+    {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = pending {
+        error.restore(py);
+    }
+}

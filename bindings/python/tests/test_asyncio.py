@@ -1,0 +1,268 @@
+"""Receiving in event loops: asyncio's own, uvloop's, trio's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import sendfd
+from conftest import SIG, MakeChild, need
+
+try:
+    import uvloop
+
+    # It opens a pair of descriptors for the whole process when it first runs.
+    warm = uvloop.new_event_loop()
+    warm.run_until_complete(asyncio.sleep(0))
+    warm.close()
+except ImportError:
+    uvloop = None  # type: ignore[assignment]
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+SENDER = """
+import math
+with sendfd.Target(os.getppid(), SIG) as target:
+    for tag in range(int(sys.argv[2])):
+        target.send(0, tag=tag, timeout=math.inf)
+"""
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    if request.param == "asyncio":
+        return asyncio.run
+    need("uvloop", uvloop is not None)
+
+    def run_uvloop(coroutine: Coroutine[Any, Any, None]) -> None:
+        loop = uvloop.new_event_loop()
+        try:
+            loop.run_until_complete(coroutine)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+    return run_uvloop
+
+
+def test_a_hundred_thousand_messages(run: Run, receiver: sendfd.Receiver, child: MakeChild) -> None:
+    count = 100_000
+    peer = child(SENDER, count)
+
+    async def main() -> None:
+        expected = 0
+        async for message in receiver:
+            assert message.tag == expected
+            message.close()
+            expected += 1
+            if expected == count:
+                break
+
+    run(main())
+    peer.end()
+    with pytest.raises(BlockingIOError):
+        receiver.recv(0)
+
+
+def test_cancelling_loses_nothing(run: Run, receiver: sendfd.Receiver, child: MakeChild) -> None:
+    count = 5000
+    tags: list[int] = []
+    cancelled = 0
+
+    async def take(chance: random.Random) -> None:
+        nonlocal cancelled
+        while len(tags) < count:
+            task = asyncio.create_task(receiver.arecv())
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                message = await task
+            except asyncio.CancelledError:
+                cancelled += 1
+                continue
+            tags.append(message.tag)
+            message.close()
+
+    async def main() -> None:
+        await asyncio.gather(*(take(random.Random(seed)) for seed in range(3)))
+
+    peer = child(SENDER, count)
+    run(main())
+    peer.end()
+    assert sorted(tags) == list(range(count))
+    assert cancelled > 0
+
+
+def test_a_timeout_loses_nothing(run: Run, receiver: sendfd.Receiver, null: int) -> None:
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(receiver.arecv(), 0.01)
+        sendfd.send(os.getpid(), SIG, null, tag=3)
+        message = await asyncio.wait_for(receiver.arecv(), 10)
+        assert message.tag == 3
+        message.close()
+
+    run(main())
+
+
+def test_tasks_get_messages_in_turn(run: Run, receiver: sendfd.Receiver, null: int) -> None:
+    async def main() -> None:
+        order: list[int] = []
+
+        async def wait(number: int) -> None:
+            (await receiver.arecv()).close()
+            order.append(number)
+
+        tasks = []
+        for number in range(5):
+            tasks.append(asyncio.create_task(wait(number)))
+            await asyncio.sleep(0)
+        for _ in range(5):
+            sendfd.send(os.getpid(), SIG, null)
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2, 3, 4]
+
+    run(main())
+
+
+def test_a_stream_leaves_room_for_others(run: Run, receiver: sendfd.Receiver, null: int) -> None:
+    async def main() -> None:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0)
+
+        for _ in range(200):
+            sendfd.send(os.getpid(), SIG, null)
+        ticking = asyncio.create_task(tick())
+        for _ in range(200):
+            (await receiver.arecv()).close()
+        ticking.cancel()
+        # All 200 were there from the start, and are taken 32 at a time.
+        assert ticks >= 200 // 32
+
+    run(main())
+
+
+def test_closing_ends_the_iteration(run: Run, receiver: sendfd.Receiver) -> None:
+    async def main() -> None:
+        async def iterate() -> int:
+            return len([message async for message in receiver])
+
+        waiting = asyncio.create_task(iterate())
+        single = asyncio.create_task(receiver.arecv())
+        await asyncio.sleep(0.01)
+        receiver.close()
+        assert await waiting == 0
+        with pytest.raises(OSError, match="closed"):
+            await single
+        with pytest.raises(OSError, match="closed"):
+            await receiver.arecv()
+        assert [message async for message in receiver] == []
+
+    run(main())
+
+
+def test_one_loop_after_another(run: Run, receiver: sendfd.Receiver, null: int) -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(receiver.arecv())
+        await asyncio.sleep(0)
+        sendfd.send(os.getpid(), SIG, null)
+        (await waiting).close()
+
+    for _ in range(3):
+        run(main())
+    # And none at all.
+    sendfd.send(os.getpid(), SIG, null)
+    receiver.recv(0).close()
+
+
+def test_two_loops_at_once_are_refused(receiver: sendfd.Receiver) -> None:
+    async def other() -> None:
+        with pytest.raises(RuntimeError, match="on another event loop"):
+            await receiver.arecv()
+
+    async def main() -> None:
+        waiting = asyncio.create_task(receiver.arecv())
+        await asyncio.sleep(0)
+        thread = threading.Thread(target=asyncio.run, args=[other()])
+        thread.start()
+        thread.join()
+        waiting.cancel()
+
+    asyncio.run(main())
+
+
+def test_errors_come_through(run: Run, child: MakeChild) -> None:
+    child(
+        """
+        import asyncio
+        receiver = sendfd.Receiver(SIG)
+        if os.fork() == 0:
+            try:
+                asyncio.run(receiver.arecv())
+            except OSError as error:
+                os._exit(error.errno)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == errno.EBADF
+        receiver.close()
+        """
+    ).end()
+
+
+def test_trio(receiver: sendfd.Receiver, child: MakeChild) -> None:
+    try:
+        import trio
+    except ImportError:
+        need("trio", False)
+
+    async def arecv() -> sendfd.Message:
+        while True:
+            await trio.lowlevel.wait_readable(receiver)
+            try:
+                return receiver.recv(timeout=0)
+            except BlockingIOError:
+                continue
+
+    async def main() -> None:
+        with trio.fail_after(60):
+            for tag in range(1000):
+                with await arecv() as message:
+                    assert message.tag == tag
+
+    peer = child(SENDER, 1000)
+    trio.run(main)
+    peer.end()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_anyio(backend: str, receiver: sendfd.Receiver, child: MakeChild) -> None:
+    try:
+        import anyio
+        import trio  # noqa: F401
+    except ImportError:
+        need("anyio", False)
+
+    async def main() -> None:
+        with anyio.fail_after(60):
+            for tag in range(1000):
+                while True:
+                    try:
+                        message = receiver.recv(timeout=0)
+                        break
+                    except BlockingIOError:
+                        await anyio.wait_readable(receiver)
+                with message:
+                    assert message.tag == tag
+
+    peer = child(SENDER, 1000)
+    anyio.run(main, backend=backend)
+    peer.end()
