@@ -39,6 +39,7 @@ mod path;
 mod probe;
 mod process;
 mod receiver;
+mod self_pipe;
 mod send;
 mod signal;
 mod sys;

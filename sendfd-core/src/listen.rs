@@ -74,7 +74,7 @@ fn start(sig: i32) -> std::result::Result<(), Cause> {
     if sys::disposition(sig)? == sys::Disposition::Default && !sys::is_blocked(sig) {
         return Err(Cause::SignalUnhandled);
     }
-    let receiver = Arc::new(Receiver::open(sig).map_err(|error| error.cause())?);
+    let receiver = Arc::new(Receiver::open_for_agent(sig)?);
     let ending = Arc::new(AtomicBool::new(false));
     let thread = sys::with_signals_blocked(|| {
         let (receiver, ending) = (Arc::clone(&receiver), Arc::clone(&ending));

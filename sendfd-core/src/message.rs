@@ -18,7 +18,7 @@ pub struct Credentials {
     pub pid: i32,
     /// User id.
     pub uid: u32,
-    /// Group id.
+    /// Group id; the greatest number where it is not known, which is so on the `syscall` path.
     pub gid: u32,
 }
 
@@ -127,11 +127,18 @@ pub struct Descriptors<'a>(Source<'a>);
 enum Source<'a> {
     Received(sys::ReceivedFds<'a>),
     Held(std::vec::Drain<'a, OwnedFd>),
+    Caught(Option<OwnedFd>),
 }
 
 impl<'a> From<sys::ReceivedFds<'a>> for Descriptors<'a> {
     fn from(fds: sys::ReceivedFds<'a>) -> Self {
         Descriptors(Source::Received(fds))
+    }
+}
+
+impl From<OwnedFd> for Descriptors<'_> {
+    fn from(fd: OwnedFd) -> Self {
+        Descriptors(Source::Caught(Some(fd)))
     }
 }
 
@@ -143,6 +150,7 @@ impl Iterator for Descriptors<'_> {
         match &mut self.0 {
             Source::Received(fds) => fds.next(),
             Source::Held(fds) => fds.next(),
+            Source::Caught(fd) => fd.take(),
         }
     }
 
@@ -151,6 +159,7 @@ impl Iterator for Descriptors<'_> {
         match &self.0 {
             Source::Received(fds) => fds.size_hint(),
             Source::Held(fds) => fds.size_hint(),
+            Source::Caught(fd) => fd.iter().size_hint(),
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::fork::{self, Place};
 use crate::inbox::Inbox;
 use crate::listen::Agent;
 use crate::message::{Credentials, Descriptors, Incoming, Message, Room};
-use crate::path::Path;
+use crate::path::{Path, syscall};
+use crate::self_pipe::SelfPipe;
 use crate::signal;
 use crate::sys::{self, Record};
 use crate::wait::{Deadline, Wait, timespec};
@@ -36,6 +37,9 @@ pub struct ReceiverOptions<'a> {
 }
 
 /// Receives what other processes send to this process at one signal. No signal is raised.
+///
+/// Where the kernel has sendfd(2), the receiver also handles `sig`, so that one `recv` serves every
+/// path; and it owns three descriptors more.
 ///
 /// A process can have one receiver for each signal. It owns five descriptors, all close-on-exec: a
 /// socket pair, a marker by which senders find it, a listening socket (one more for each further
@@ -77,28 +81,37 @@ impl Receiver {
     ///
     /// # Errors
     /// - `EINVAL`: `sig` is not a real-time signal.
-    /// - `EADDRINUSE`: this process already listens on `sig`.
+    /// - `EADDRINUSE`: this process already listens on `sig`, or (where the kernel has sendfd(2))
+    ///   has a handler for it.
     /// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
     pub fn open_with(sig: i32, options: &ReceiverOptions<'_>) -> Result<Self> {
-        let open = || {
-            signal::check(sig)?;
-            fork::prepare_for_it()?;
-            let mut place = fork::lock(fork::place(sig));
-            if place.is_some() {
-                return Err(Cause::AlreadyListening);
-            }
-            let state = State::open(sig, options)?;
-            let receiver = Receiver {
-                sig,
-                id: state.id,
-                epoll: Arc::clone(&state.epoll),
-                pace: Pace::default(),
-                closed: OnceLock::new(),
-            };
-            *place = Some(state);
-            Ok(receiver)
+        let catches = syscall::number().is_some();
+        Self::open_place(sig, options, catches)
+            .map_err(|cause| Error::new(Attempt::OpenReceiver { sig }, cause))
+    }
+
+    /// For signal mode: the process itself takes the signals that the kernel raises.
+    pub(crate) fn open_for_agent(sig: i32) -> Answer<Self> {
+        Self::open_place(sig, &ReceiverOptions::default(), false)
+    }
+
+    fn open_place(sig: i32, options: &ReceiverOptions<'_>, catches: bool) -> Answer<Self> {
+        signal::check(sig)?;
+        fork::prepare_for_it()?;
+        let mut place = fork::lock(fork::place(sig));
+        if place.is_some() {
+            return Err(Cause::AlreadyListening);
+        }
+        let state = State::open(sig, options, catches)?;
+        let receiver = Receiver {
+            sig,
+            id: state.id,
+            epoll: Arc::clone(&state.epoll),
+            pace: Pace::default(),
+            closed: OnceLock::new(),
         };
-        open().map_err(|cause| Error::new(Attempt::OpenReceiver { sig }, cause))
+        *place = Some(state);
+        Ok(receiver)
     }
 
     /// The signal that it listens on.
@@ -203,10 +216,15 @@ impl Receiver {
     }
 
     fn sleep(&self, deadline: Deadline) -> Result<Look> {
+        let handled = sys::handled();
         let sleep = || {
             let left = deadline.left().ok_or(Cause::NeverCame)?;
-            let ready = next_ready(self.epoll.as_fd(), timespec(left).as_ref())?;
-            ready.map(Look::At).ok_or(Cause::NeverCame)
+            match next_ready(self.epoll.as_fd(), timespec(left).as_ref()) {
+                Ok(ready) => ready.map(Look::At).ok_or(Cause::NeverCame),
+                // Not a signal of the program's: it has brought a message.
+                Err(Errno::INTR) if sys::handled() != handled => Ok(Look::Around),
+                Err(errno) => Err(errno.into()),
+            }
         };
         sleep().map_err(|cause| self.error(cause))
     }
@@ -314,7 +332,10 @@ enum Look {
 const RX: u64 = 0;
 /// Ready as long as a held message waits to be given out.
 const HELD: u64 = 1;
-const LISTENERS: u64 = 2;
+/// The two of [`SelfPipe`].
+const CAUGHT: u64 = 2;
+const PENDING: u64 = 3;
+const LISTENERS: u64 = 4;
 
 /// How many messages are taken from one source before the others are looked at.
 const TURN: u32 = 32;
@@ -328,6 +349,8 @@ pub(crate) struct State {
     sig: i32,
     epoll: Arc<OwnedFd>,
     inbox: Inbox,
+    /// Where the kernel has sendfd(2), which raises a signal.
+    self_pipe: Option<SelfPipe>,
     connections: Connections,
     /// The source of the last message, and how many more it may give before others have a turn.
     current: u64,
@@ -347,7 +370,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    fn open(sig: i32, options: &ReceiverOptions<'_>) -> Answer<Self> {
+    fn open(sig: i32, options: &ReceiverOptions<'_>, catches: bool) -> Answer<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
         let inbox = Inbox::open(sig, options.uids, options.queue_bytes)?;
@@ -356,12 +379,21 @@ impl State {
         for (listener, source) in inbox.listeners.iter().zip(LISTENERS..) {
             watch(&epoll, listener, source)?;
         }
+        let table = Table::now(epoll.as_fd());
+        let mut self_pipe = None;
+        if catches {
+            let pipe = SelfPipe::open(sig, table.limit)?;
+            watch(&epoll, &pipe.caught, CAUGHT)?;
+            watch(&epoll, &pipe.pending, PENDING)?;
+            self_pipe = Some(pipe);
+        }
         Ok(State {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             sig,
-            table: Table::now(epoll.as_fd()),
+            table,
             epoll: Arc::new(epoll),
             inbox,
+            self_pipe,
             connections: Connections::default(),
             current: RX,
             turn: TURN,
@@ -385,7 +417,9 @@ impl State {
         if let Ok(empty) = epoll::create(epoll::CreateFlags::CLOEXEC) {
             let _ = sys::replace(self.epoll.as_fd(), &empty);
         }
-        // The agent's thread does not exist in the child: there is nothing to join or detach.
+        // Other threads do not exist in the child: no handler runs there, and there is no agent to
+        // join or detach.
+        sys::forget_handlers();
         mem::forget(self.agent.take());
     }
 
@@ -407,6 +441,9 @@ impl State {
         // Lent out, so that what follows can use the rest of the state.
         let mut record = self.record.take().unwrap_or_default();
         let result = loop {
+            if let Some(caught) = self.next_caught() {
+                break self.give_caught(caught, room);
+            }
             match self.next(&mut record) {
                 Ok(Some(accepted)) => break self.give(&mut record, accepted, room),
                 Ok(None) => match self.turn_to(look) {
@@ -442,6 +479,52 @@ impl State {
                 result => return result,
             }
         }
+    }
+
+    /// The next descriptor that the kernel's own call has put into the table.
+    #[inline]
+    fn next_caught(&mut self) -> Option<(OwnedFd, Credentials)> {
+        let self_pipe = self.self_pipe.as_ref()?;
+        while self.turn > 0 {
+            let next = match self.current {
+                CAUGHT => self_pipe.next_caught(),
+                PENDING => self_pipe.next_pending(),
+                _ => return None,
+            };
+            let (fd, sender) = next.ok()?;
+            self.turn -= 1;
+            if self.users.admit(sender.uid) {
+                return Some((fd, sender));
+            }
+            self.dropped += 1;
+        }
+        None
+    }
+
+    fn give_caught(
+        &mut self,
+        (fd, sender): (OwnedFd, Credentials),
+        room: &mut impl Room,
+    ) -> Answer<()> {
+        let path = Path::Syscall;
+        if room.room().0 == 0 {
+            self.hold_message(Message {
+                fds: vec![fd],
+                sender,
+                path,
+                ..Message::default()
+            });
+            room.needs(1, 0);
+            return Err(Cause::RoomTooSmall { fds: 1, data: 0 });
+        }
+        room.put(Incoming {
+            fds: Descriptors::from(fd),
+            data: &[],
+            tag: 0,
+            sender,
+            path,
+        });
+        Ok(())
     }
 
     /// The next good record of the current source; `None` when that is empty or had its turn.
@@ -548,7 +631,9 @@ impl State {
     /// for, whatever they carry.
     fn batch(&mut self, wanted: usize) -> usize {
         self.refresh();
-        if self.connections.is_fresh(self.current) {
+        if self.current != RX
+            && (self.current < connections::FIRST_ID || self.connections.is_fresh(self.current))
+        {
             return 1;
         }
         wanted.min(sys::BATCH).min(self.table.headroom() / MAX_FDS)
@@ -618,6 +703,10 @@ impl State {
     fn hold(&mut self, record: &mut Record, accepted: Accepted) {
         let mut message = Message::default();
         accepted.put(record, &mut message);
+        self.hold_message(message);
+    }
+
+    fn hold_message(&mut self, message: Message) {
         if self.held.is_empty() {
             // The message has left its socket, which no longer wakes anybody for it. The sending
             // end can be written to unless the queue is full, in which case the receiving end can
@@ -661,7 +750,9 @@ impl State {
         self.turn = TURN;
         match ready {
             None => return Err(Cause::Empty),
-            Some(source @ (RX | connections::FIRST_ID..)) => self.current = source,
+            Some(source @ (RX | CAUGHT | PENDING | connections::FIRST_ID..)) => {
+                self.current = source
+            }
             Some(HELD) => {}
             Some(listener) => self.accept(listener)?,
         }

@@ -4,11 +4,13 @@
 
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::{array, ptr, slice};
 
 use rustix::io::Errno;
 
 use crate::message::Credentials;
+use crate::signal;
 use crate::wire::{HEADER_LEN, MAX_DATA, MAX_FDS};
 
 /// errno of the call that just failed.
@@ -556,6 +558,175 @@ pub(crate) fn queue_to_self(
 }
 
 const _: () = assert!(mem::size_of::<QueuedInfo>() == mem::size_of::<libc::siginfo_t>());
+
+// ---------------------------------------------------------------- catching sendfd(2)'s signal
+
+/// What the handler writes into the pipe: which descriptor came, from whom.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Caught {
+    fd: RawFd,
+    pid: i32,
+    uid: u32,
+}
+
+impl Caught {
+    pub(crate) const LEN: usize = mem::size_of::<Caught>();
+
+    fn take(self) -> Option<(OwnedFd, Credentials)> {
+        // A value that no descriptor can have was not put there by the kernel's call.
+        let is_open = self.fd >= 0
+            // SAFETY: only asks the kernel about the number.
+            && unsafe { libc::fcntl(self.fd, libc::F_GETFD) } & libc::FD_CLOEXEC != 0;
+        let sender = Credentials {
+            pid: self.pid,
+            uid: self.uid,
+            // A signal does not say.
+            gid: u32::MAX,
+        };
+        // SAFETY: the kernel put it into our table for the signal, which was taken once. Whoever may
+        // signal this process could have made that up; that it is open and close-on-exec keeps a
+        // mistake from closing what is not there.
+        is_open.then(|| (unsafe { OwnedFd::from_raw_fd(self.fd) }, sender))
+    }
+}
+
+/// Where the handler of each signal writes to.
+static WRITE_ENDS: [AtomicI32; signal::COUNT] = [const { AtomicI32::new(-1) }; signal::COUNT];
+
+/// How many handlers are running, so that none writes to a number that was closed.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// How many have run: who was woken by one was not woken by a signal of the program's.
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn handled() -> usize {
+    HANDLED.load(Ordering::SeqCst)
+}
+
+/// Installs the handler that writes what `sig` carries into a pipe.
+pub(crate) fn catch(sig: i32, write_end: BorrowedFd<'_>) -> Result<(), Errno> {
+    WRITE_ENDS[signal::index(sig)].store(write_end.as_raw_fd(), Ordering::SeqCst);
+    act(sig, on_signal as *const () as usize)
+}
+
+/// Ignores `sig`, which also discards what is pending.
+pub(crate) fn ignore(sig: i32) {
+    let _ = act(sig, libc::SIG_IGN);
+}
+
+/// Restores the default action, and returns when no handler can be using the pipe any more.
+pub(crate) fn release(sig: i32, write_end: BorrowedFd<'_>) {
+    let _ = act(sig, libc::SIG_DFL);
+    let end = &WRITE_ENDS[signal::index(sig)];
+    let _ = end.compare_exchange(
+        write_end.as_raw_fd(),
+        -1,
+        Ordering::SeqCst,
+        Ordering::SeqCst,
+    );
+    while RUNNING.load(Ordering::SeqCst) != 0 {
+        std::thread::yield_now();
+    }
+}
+
+/// In a forked child, where the threads that ran handlers do not exist.
+pub(crate) fn forget_handlers() {
+    RUNNING.store(0, Ordering::SeqCst);
+}
+
+fn act(sig: i32, handler: usize) -> Result<(), Errno> {
+    // SAFETY: zero is a value of every field.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    action.sa_sigaction = handler;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: the handler, where it is one, is of the SA_SIGINFO kind and only does what is allowed
+    // in a signal handler.
+    check(unsafe { libc::sigaction(sig, &raw const action, ptr::null_mut()) }.into()).map(drop)
+}
+
+extern "C" fn on_signal(sig: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: errno is this thread's, and is put back; the kernel passes a valid siginfo and
+    // context; all calls are async-signal-safe.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        RUNNING.fetch_add(1, Ordering::SeqCst);
+        if (*info).si_code == libc::SI_QUEUE {
+            let caught = Caught {
+                fd: (*info).si_value().sival_ptr as usize as RawFd,
+                pid: (*info).si_pid(),
+                uid: (*info).si_uid(),
+            };
+            let end = WRITE_ENDS[signal::index(sig)].load(Ordering::SeqCst);
+            let written = libc::write(end, (&raw const caught).cast(), Caught::LEN);
+            if end < 0 {
+                // The receiver was closed while the signal was on its way.
+                libc::close(caught.fd);
+            } else if written != Caught::LEN as isize {
+                // Full. Blocked in this thread, the signal waits where the receiver's signalfd
+                // finds it. One place in the queue of signals has just become free.
+                let context: *mut libc::ucontext_t = context.cast();
+                libc::sigaddset(&raw mut (*context).uc_sigmask, sig);
+                libc::syscall(libc::SYS_rt_sigqueueinfo, libc::getpid(), sig, info);
+            }
+        }
+        HANDLED.fetch_add(1, Ordering::SeqCst);
+        RUNNING.fetch_sub(1, Ordering::SeqCst);
+        *errno = before;
+    }
+}
+
+/// # References
+/// - [signalfd(2)](https://man7.org/linux/man-pages/man2/signalfd.2.html)
+pub(crate) fn signalfd(sig: i32) -> Result<OwnedFd, Errno> {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: sigemptyset initialises the set; the number that comes back is new and ours.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), sig);
+        let number = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(number.into())?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// The next descriptor in the pipe; EAGAIN if there is none.
+pub(crate) fn read_caught(pipe: BorrowedFd<'_>) -> Result<(OwnedFd, Credentials), Errno> {
+    loop {
+        let mut caught = MaybeUninit::<Caught>::uninit();
+        let room = caught.as_mut_ptr().cast();
+        // SAFETY: room for one record; records are written and read whole.
+        let answer = unsafe { libc::read(pipe.as_raw_fd(), room, Caught::LEN) };
+        check(answer as i64)?;
+        // SAFETY: the write end is open, so that the read was of a whole record.
+        if let Some(received) = unsafe { caught.assume_init() }.take() {
+            return Ok(received);
+        }
+    }
+}
+
+/// The next descriptor that a pending signal carries; EAGAIN if there is none.
+pub(crate) fn read_pending(signalfd: BorrowedFd<'_>) -> Result<(OwnedFd, Credentials), Errno> {
+    loop {
+        let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        let len = mem::size_of::<libc::signalfd_siginfo>();
+        // SAFETY: room for one record; the kernel writes whole ones.
+        check(unsafe { libc::read(signalfd.as_raw_fd(), info.as_mut_ptr().cast(), len) } as i64)?;
+        // SAFETY: the read succeeded.
+        let info = unsafe { info.assume_init() };
+        let caught = Caught {
+            fd: info.ssi_int,
+            pid: info.ssi_pid as i32,
+            uid: info.ssi_uid,
+        };
+        if info.ssi_code == libc::SI_QUEUE
+            && let Some(received) = caught.take()
+        {
+            return Ok(received);
+        }
+    }
+}
 
 // ---------------------------------------------------------------- fork
 
