@@ -217,13 +217,16 @@ static void share_and_unshare(void)
 static void run_target(void)
 {
 	struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART };
-	struct rlimit limit = { 64 << pick(5), 1024 };
+	struct rlimit files = { 64 << pick(5), 1024 };
+	/* The queue is the user's, how much of it one may fill is the target's. */
+	struct rlimit signals = { pick(4) ? RLIM_INFINITY : 50, RLIM_INFINITY };
 	pthread_t thread;
 	sigset_t set;
 	int sfd = -1;
 
 	kind = pick(KINDS);
-	setrlimit(RLIMIT_NOFILE, &limit);
+	setrlimit(RLIMIT_NOFILE, &files);
+	setrlimit(RLIMIT_SIGPENDING, &signals);
 	sigemptyset(&set);
 	sigaddset(&set, SIG);
 	if (kind == HANDLES) {
