@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +103,15 @@ def test_probe_names_the_reason(child: MakeChild) -> None:
     assert isinstance(report.errors["name"], ConnectionRefusedError)
     with sendfd.Receiver(SIG):
         assert set(sendfd.probe(os.getpid(), SIG).working) == set(sendfd.probe().working)
+
+
+def test_the_readme_names_what_there_is() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        compile(block, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names = set(re.findall(r"sendfd\.([A-Za-z_]+)", text))
+    assert names
+    assert [name for name in names if not hasattr(sendfd, name)] == []
+    methods = set(re.findall(r"(?<!sendfd\.)\b(?:message|receiver|target)\.([a-z_]+)\(", text))
+    classes = (sendfd.Message, sendfd.Receiver, sendfd.Target)
+    assert [name for name in methods if not any(hasattr(c, name) for c in classes)] == []

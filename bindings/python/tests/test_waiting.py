@@ -134,6 +134,50 @@ def test_closing_wakes_a_thread_that_waits(receiver: sendfd.Receiver) -> None:
     assert "closed" in str(caught[0])
 
 
+def test_closing_in_a_signal_handler(receiver: sendfd.Receiver) -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: receiver.close())
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    assert list(receiver) == []
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_threads_and_forks_do_not_stand_in_each_others_way(child: MakeChild) -> None:
+    child(
+        """
+        import threading, warnings
+        warnings.simplefilter("ignore")  # That forking with threads is dangerous is the point.
+        receiver = sendfd.Receiver(SIG)
+
+        def take():
+            for message in receiver:
+                message.close()
+
+        def feed():
+            while not receiver.closed:
+                try:
+                    sendfd.send(os.getpid(), SIG, 0, timeout=0.05)
+                except (TimeoutError, ConnectionRefusedError):
+                    pass  # Full, or closed by now.
+
+        threads = [threading.Thread(target=work) for work in (take, take, feed, feed)]
+        for thread in threads: thread.start()
+        for _ in range(100):
+            if os.fork() == 0:
+                try:
+                    receiver.recv(0)
+                except OSError as error:
+                    if error.errno != errno.EBADF: os._exit(1)
+                with sendfd.Receiver(SIG) as own:
+                    sendfd.send(os.getpid(), SIG, 0)
+                    own.recv(0).close()
+                os._exit(0)
+            assert os.wait()[1] == 0
+        receiver.close()
+        for thread in threads: thread.join()
+        """
+    ).end()
+
+
 def test_polling(receiver: sendfd.Receiver, null: int) -> None:
     poll = select.poll()
     poll.register(receiver, select.POLLIN)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import _sendfd
 
 if TYPE_CHECKING:
-    from ._types import HasFileno
-
-KindName: TypeAlias = Literal[
-    "socket", "file", "directory", "pipe", "character device", "block device", "anonymous"
-]
+    from ._sendfd import _HasFileno, _KindName
 
 
 class Kind(NamedTuple):
     """What a descriptor refers to. Of what is no socket, all but the name is None."""
 
-    name: KindName
+    name: _KindName
     """'socket', 'file' (a memfd, too), 'directory', 'pipe', 'character device', 'block device',
     or 'anonymous': an eventfd, a pidfd, an epoll instance, ..."""
     family: int | None = None
@@ -31,7 +27,7 @@ class Kind(NamedTuple):
     """Whether connections are to be accepted from it."""
 
 
-def detect(fd: int | HasFileno) -> Kind:
+def detect(fd: int | _HasFileno) -> Kind:
     """Tell what kind of open file fd refers to. Does not block and changes nothing.
 
     fd is a descriptor or an object with fileno(); it is only borrowed. Raises OSError (EBADF) if it

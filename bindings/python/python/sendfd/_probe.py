@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import _sendfd
 
 if TYPE_CHECKING:
-    from ._types import HasPid, PathName
+    from ._sendfd import _HasPid, _PathName
 
 
 class Report(NamedTuple):
@@ -17,19 +17,19 @@ class Report(NamedTuple):
     """The process that was probed."""
     sig: int
     """At which signal."""
-    chosen: PathName | None
+    chosen: _PathName | None
     """The path that a send would take now, the environment's SENDFD_PATHS considered."""
-    errors: dict[PathName, OSError | None]
+    errors: dict[_PathName, OSError | None]
     """Each path, in the order in which they are tried, with what a send over it would raise; None
     if it leads to the target."""
 
     @property
-    def working(self) -> tuple[PathName, ...]:
+    def working(self) -> tuple[_PathName, ...]:
         """The paths that lead to the target."""
         return tuple(path for path, error in self.errors.items() if error is None)
 
 
-def probe(pid: int | HasPid | None = None, sig: int | None = None) -> Report:
+def probe(pid: int | _HasPid | None = None, sig: int | None = None) -> Report:
     """Try each path to process pid at sig, sending nothing.
 
     Without arguments, try the paths from this process to itself: what this machine, with its kernel

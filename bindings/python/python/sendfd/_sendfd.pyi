@@ -1,16 +1,22 @@
 import socket
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import IO, Any, Final, Literal, TypeAlias, final
+from typing import IO, Any, Final, Literal, Protocol, TypeAlias, final
 
 from _typeshed import ReadableBuffer
 from typing_extensions import Self, disjoint_base
 
-from ._types import HasFileno, HasPid, PathName
-
+_PathName: TypeAlias = Literal["syscall", "pidfd", "name"]
 _KindName: TypeAlias = Literal[
     "socket", "file", "directory", "pipe", "character device", "block device", "anonymous"
 ]
+
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+class _HasPid(Protocol):
+    @property
+    def pid(self) -> int | None: ...
 
 __all__ = [
     "MAX_DATA",
@@ -33,24 +39,24 @@ MAX_FDS: Final[int]
 VERSION: Final[str]
 
 def send(
-    pid: int | HasPid,
+    pid: int | _HasPid,
     sig: int,
-    fd: int | HasFileno | Iterable[int | HasFileno],
+    fd: int | _HasFileno | Iterable[int | _HasFileno],
     *,
     data: ReadableBuffer = b"",
     tag: int = 0,
     timeout: float | None = None,
-    paths: str | Iterable[PathName] | None = None,
+    paths: str | Iterable[_PathName] | None = None,
 ) -> None: ...
 
 @final
 class Target:
     def __new__(
         cls,
-        pid: int | HasPid,
+        pid: int | _HasPid,
         sig: int,
         *,
-        paths: str | Iterable[PathName] | None = None,
+        paths: str | Iterable[_PathName] | None = None,
         timeout: float | None = None,
     ) -> Self: ...
     @property
@@ -58,12 +64,12 @@ class Target:
     @property
     def sig(self) -> int: ...
     @property
-    def path(self) -> PathName: ...
+    def path(self) -> _PathName: ...
     @property
     def closed(self) -> bool: ...
     def send(
         self,
-        fd: int | HasFileno | Iterable[int | HasFileno],
+        fd: int | _HasFileno | Iterable[int | _HasFileno],
         *,
         data: ReadableBuffer = b"",
         tag: int = 0,
@@ -93,7 +99,7 @@ class Message:
     @property
     def gid(self) -> int: ...
     @property
-    def path(self) -> PathName: ...
+    def path(self) -> _PathName: ...
     def socket(self, index: int = 0) -> socket.socket: ...
     def open(
         self,
@@ -135,7 +141,7 @@ class Receiver:
     def __iter__(self) -> Self: ...
     def __next__(self) -> Message: ...
 
-def detect(fd: int | HasFileno) -> tuple[_KindName, tuple[int, int, int, bool] | None]: ...
+def detect(fd: int | _HasFileno) -> tuple[_KindName, tuple[int, int, int, bool] | None]: ...
 def listen(sig: int) -> None: ...
 def unlisten(sig: int) -> None: ...
 def sigtimedwait(
@@ -143,5 +149,5 @@ def sigtimedwait(
 ) -> tuple[int, int, int, int, int] | None: ...
 def signalfd(signals: list[int]) -> int: ...
 def probe(
-    pid: int | HasPid | None = None, sig: int | None = None
-) -> tuple[int, int, PathName | None, list[tuple[PathName, OSError | None]]]: ...
+    pid: int | _HasPid | None = None, sig: int | None = None
+) -> tuple[int, int, _PathName | None, list[tuple[_PathName, OSError | None]]]: ...
