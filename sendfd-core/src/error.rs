@@ -139,6 +139,8 @@ pub enum Cause {
     PathNotOffered(Paths),
     /// EMFILE: this process's descriptor table is full. Nothing is lost.
     TableFull,
+    /// EMFILE: the target's descriptor table is full, into which the system call puts what it sends.
+    TargetTableFull,
     /// EINTR: a signal handler ran while waiting. Nothing was sent or received.
     Interrupted,
     /// The inbox was shut down while waiting, by another thread of this process.
@@ -213,7 +215,7 @@ impl Cause {
             Cause::DataTooLong(_) | Cause::RoomTooSmall { .. } => Errno::MSGSIZE,
             Cause::AlreadyListening | Cause::SignalTaken => Errno::ADDRINUSE,
             Cause::PathNotOffered(_) => Errno::OPNOTSUPP,
-            Cause::TableFull => Errno::MFILE,
+            Cause::TableFull | Cause::TargetTableFull => Errno::MFILE,
             Cause::Interrupted => Errno::INTR,
             Cause::ShutDown => Errno::SHUTDOWN,
             Cause::Kernel(errno) => errno,
@@ -258,6 +260,9 @@ impl Cause {
             Cause::SignalTaken => "use another signal: this one has a handler already",
             Cause::PathNotOffered(_) => "allow another path, or ask the probe why this one fails",
             Cause::TableFull => "close descriptors or raise RLIMIT_NOFILE, then receive again",
+            Cause::TargetTableFull => {
+                "the target is slow to receive, or short of descriptors: give a timeout, or try again later"
+            }
             _ => return None,
         })
     }
@@ -336,6 +341,7 @@ impl fmt::Display for Cause {
             Cause::SignalTaken => f.write_str("this process handles that signal itself"),
             Cause::PathNotOffered(paths) => write!(f, "not offered here: {paths}"),
             Cause::TableFull => f.write_str("this process's descriptor table is full"),
+            Cause::TargetTableFull => f.write_str("the target's descriptor table is full"),
             Cause::Interrupted => f.write_str("interrupted by a signal"),
             Cause::ShutDown => f.write_str("the inbox was shut down"),
             Cause::Kernel(errno) => write!(f, "the kernel answered: {errno}"),

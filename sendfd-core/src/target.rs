@@ -178,7 +178,7 @@ impl Target {
         // A receiver at its limit may close a connection as soon as it is opened. The caller is
         // told of a queue that has no room rather than kept waiting.
         for _ in 0..MAX_REOPENED {
-            while cause == Cause::QueueFull && deadline.waits() {
+            while lacks_room(cause) && deadline.waits() {
                 wait_for_room(link, deadline)?;
                 match link.send(fds, outgoing) {
                     Ok(()) => return Ok(()),
@@ -242,6 +242,11 @@ fn effective_credentials() -> UCred {
         uid: geteuid(),
         gid: getegid(),
     }
+}
+
+/// Whether the target will have room again when it receives.
+fn lacks_room(cause: Cause) -> bool {
+    matches!(cause, Cause::QueueFull | Cause::TargetTableFull)
 }
 
 /// Whether waiting can help.

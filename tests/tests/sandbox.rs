@@ -1,7 +1,7 @@
 //! Sandboxes that refuse pidfd_getfd(2).
 
 mod common;
-use common::pair;
+use common::{default_path, pair};
 use sendfd_tests::word;
 
 #[test]
@@ -9,8 +9,8 @@ fn a_filter_that_answers_eperm() {
     let (mut sender, mut target, pid, sig) = pair();
     sender.ok(format!("refuse errno={}", libc::EPERM));
     let chosen = sender.ok(format!("target pid={pid} sig={sig}"));
-    assert_eq!(word(&chosen, "path"), "name");
-    sender.ok("tsend");
+    assert_eq!(word(&chosen, "path"), default_path("name"));
+    sender.ok("tsend tag=1");
     assert_eq!(
         word(&target.ok(format!("recv sig={sig} ms=5000")), "path"),
         "name"
@@ -44,7 +44,7 @@ fn a_filter_that_answers_enosys() {
     assert!(report.contains("name=works"), "{report}");
     assert!(report.contains("not offered here: pidfd"), "{report}");
     assert_eq!(sender.count(), before);
-    sender.ok(format!("send pid={pid} sig={sig}"));
+    sender.ok(format!("send pid={pid} sig={sig} data=x"));
     assert_eq!(
         word(&target.ok(format!("recv sig={sig} ms=5000")), "path"),
         "name"

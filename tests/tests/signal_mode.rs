@@ -99,11 +99,11 @@ fn a_full_table_loses_nothing() {
     let (pid, sig) = (target.pid(), signal(2));
     target.ok("nofile n=64");
     target.ok(format!("listen sig={sig} how=blocked"));
-    sender.ok(format!("send pid={pid} sig={sig}"));
+    sender.ok(format!("send pid={pid} sig={sig} paths=pidfd"));
     target.ok(format!("signals how=sigwaitinfo sig={sig} n=1"));
     target.ok("fill");
     let sent: Vec<_> = (0..20)
-        .map(|_| sender.ok(format!("send pid={pid} sig={sig}")))
+        .map(|_| sender.ok(format!("send pid={pid} sig={sig} paths=pidfd")))
         .collect();
     target.ok("unfill");
     let answer = target.ok(format!("signals how=sigwaitinfo sig={sig} n=20"));
@@ -118,7 +118,7 @@ fn unlisten_ends_even_with_a_full_queue_of_signals() {
     let before = target.count();
     target.ok("sigpending n=0");
     target.ok(format!("listen sig={sig} how=blocked"));
-    sender.ok(format!("send pid={pid} sig={sig} times=50"));
+    sender.ok(format!("send pid={pid} sig={sig} paths=pidfd times=50"));
     target.ok(format!("unlisten sig={sig}"));
     assert_eq!(target.count(), before);
     // And can begin again.

@@ -71,8 +71,8 @@ fn explain(errno: Errno) -> Cause {
         Errno::CONNREFUSED => Cause::NotListening,
         Errno::AGAIN => Cause::QueueFull,
         Errno::PERM => Cause::NotPermitted(Denial::Signal),
-        // The target's table, not this process's.
-        Errno::MFILE => Cause::Kernel(Errno::MFILE),
+        // The target's table, not this process's: on this path it is the queue.
+        Errno::MFILE => Cause::TargetTableFull,
         other => other.into(),
     }
 }
@@ -84,15 +84,24 @@ static NUMBER: AtomicI64 = AtomicI64::new(UNKNOWN);
 /// The number that this kernel gave to the call. Never guessed: another kernel may have another
 /// call there.
 pub(crate) fn number() -> Option<i64> {
-    let mut number = NUMBER.load(Ordering::Relaxed);
-    if number == UNKNOWN {
-        number = advertised().unwrap_or(ABSENT);
-        NUMBER.store(number, Ordering::Relaxed);
+    match NUMBER.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let answer = advertised();
+            // That the file cannot be opened at this moment says nothing about the kernel.
+            if let Ok(number) = answer {
+                NUMBER.store(number.unwrap_or(ABSENT), Ordering::Relaxed);
+            }
+            answer.ok().flatten()
+        }
+        ABSENT => None,
+        number => Some(number),
     }
-    (number >= 0).then_some(number)
 }
 
-fn advertised() -> Option<i64> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/sendfd_nr").ok()?;
-    text.trim().parse().ok().filter(|number| *number >= 0)
+fn advertised() -> Result<Option<i64>, Errno> {
+    match std::fs::read_to_string("/proc/sys/kernel/sendfd_nr") {
+        Ok(text) => Ok(text.trim().parse().ok().filter(|number| *number >= 0)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    }
 }

@@ -207,6 +207,7 @@ impl Peer {
             "killed-after-send" => killed_after_send(words, pid, sig),
             "flood" => flood(words, pid, sig),
             "drain" => self.drain(words, sig),
+            "count-in" => self.count_in(words, sig),
             "fork-hold" => {
                 // Answers when the child runs: until then it has not closed what it inherited.
                 let (mut reader, writer) = std::io::pipe().expect("a pipe");
@@ -216,6 +217,36 @@ impl Peer {
                 });
                 std::io::Read::read_exact(&mut reader, &mut [0]).expect("the child runs");
                 Ok(child.to_string())
+            }
+            "fork-open" => Ok(fork(|| {
+                let receiver = Receiver::open(sig).expect("a receiver of the child's own");
+                loop {
+                    let _ = receiver.recv(Wait::For(Duration::from_secs(60)));
+                }
+            })
+            .to_string()),
+            "bare" => {
+                // A program that never heard of the library: the call, by the advertised number.
+                let number =
+                    std::fs::read_to_string("/proc/sys/kernel/sendfd_nr").expect("the call");
+                let number: libc::c_long = number.trim().parse().expect("a number");
+                let passenger = fds(1);
+                // SAFETY: three numbers, which the kernel checks.
+                match unsafe { libc::syscall(number, pid, sig, passenger[0].as_raw_fd()) } {
+                    0 => Ok(inodes(&passenger)),
+                    _ => {
+                        let error = std::io::Error::last_os_error();
+                        Err((error.raw_os_error().unwrap_or(0), error.to_string()))
+                    }
+                }
+            }
+            "catch" => {
+                // A program of 2014's: it asks for the signal and never heard of the library.
+                match option(words, "how") {
+                    Some("handler") => handle(sig),
+                    _ => block(sig),
+                }
+                Ok(String::new())
             }
             "fork-recv" => self.fork_recv(sig),
             "raw" => raw(words, pid, sig),
@@ -338,6 +369,31 @@ impl Peer {
         Ok(format!("received={count}"))
     }
 
+    /// Receives `total` messages without tags with several threads.
+    fn count_in(&mut self, words: &[&str], sig: i32) -> Answer {
+        use std::sync::atomic::{AtomicI64, Ordering};
+        let left = AtomicI64::new(number(words, "total", 0));
+        let total = left.load(Ordering::Relaxed);
+        let receiver = &self.receivers[&sig];
+        std::thread::scope(|scope| {
+            for _ in 0..number(words, "threads", 1) {
+                scope.spawn(|| {
+                    while left.load(Ordering::Relaxed) > 0 {
+                        match receiver.recv(Wait::For(Duration::from_millis(100))) {
+                            Ok(_) => left.fetch_sub(1, Ordering::Relaxed),
+                            Err(error) => {
+                                assert_eq!(error.raw_os_error(), libc::ETIMEDOUT, "{error}");
+                                0
+                            }
+                        };
+                    }
+                });
+            }
+        });
+        let left = left.into_inner();
+        Ok(format!("received={}", total - left))
+    }
+
     /// What a forked child gets from the receiver it inherited.
     fn fork_recv(&mut self, sig: i32) -> Answer {
         let receiver = &self.receivers[&sig];
@@ -424,7 +480,11 @@ fn killed_after_send(words: &[&str], pid: i32, sig: i32) -> Answer {
     for nth in 0..number(words, "times", 1_u64) {
         let child = fork(|| {
             let options = SendOptions {
-                tag: nth,
+                tag: if option(words, "untagged").is_some() {
+                    0
+                } else {
+                    nth
+                },
                 ..options
             };
             // Opened anew: nothing of the connection may outlive this process.
@@ -455,6 +515,7 @@ fn flood(words: &[&str], pid: i32, sig: i32) -> Answer {
         None => None,
     };
     let passenger = fds(1);
+    let untagged = option(words, "untagged").is_some();
     let run = |thread: u64| -> sendfd_core::Result<()> {
         let own;
         let target = match &shared {
@@ -467,7 +528,7 @@ fn flood(words: &[&str], pid: i32, sig: i32) -> Answer {
         for nth in 0..each {
             let options = SendOptions {
                 wait,
-                tag: thread << 32 | nth,
+                tag: if untagged { 0 } else { thread << 32 | nth },
                 ..SendOptions::default()
             };
             target.send(&[passenger[0].as_fd()], &options)?;
@@ -605,17 +666,19 @@ fn block(sig: i32) {
     );
 }
 
+fn handle(sig: i32) {
+    // SAFETY: a valid action with a handler of the SA_SIGINFO kind.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+        action.sa_sigaction = on_signal as *const () as usize;
+        assert_eq!(libc::sigaction(sig, &action, std::ptr::null_mut()), 0);
+    }
+}
+
 fn listen_how(words: &[&str], sig: i32) -> Answer {
     match option(words, "how") {
-        Some("handler") => {
-            // SAFETY: a valid action with a handler of the SA_SIGINFO kind.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-                action.sa_sigaction = on_signal as *const () as usize;
-                assert_eq!(libc::sigaction(sig, &action, std::ptr::null_mut()), 0);
-            }
-        }
+        Some("handler") => handle(sig),
         Some("blocked") => block(sig),
         _ => {}
     }

@@ -8,6 +8,21 @@ use sendfd_tests::{Peer, signal};
 /// The paths that every kernel offers.
 pub const PATHS: [&str; 2] = ["pidfd", "name"];
 
+/// Whether this kernel has sendfd(2).
+pub fn has_call() -> bool {
+    Path::new("/proc/sys/kernel/sendfd_nr").exists()
+}
+
+/// How many descriptors a receiver owns: three more where it also catches the kernel's signal.
+pub fn receiver_cost() -> usize {
+    if has_call() { 8 } else { 5 }
+}
+
+/// The path that a send takes where nothing forbids `first`, one of [`PATHS`].
+pub fn default_path(first: &'static str) -> &'static str {
+    if has_call() { "syscall" } else { first }
+}
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_peer");
 
 pub fn peer() -> Peer {
