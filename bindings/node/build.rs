@@ -1,3 +1,5 @@
+//! Links the addon so that it loads in Node, and stays.
+
 fn main() {
     napi_build::setup();
     // The core has registered fork handlers, and its thread may run: Node unloads an addon when the

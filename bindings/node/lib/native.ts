@@ -29,7 +29,7 @@ export interface NativeTarget {
 
 /** @internal */
 export interface NativeReceiver {
-  receive(block: Uint32Array, descriptors: Descriptors): number | Failure;
+  receive(block: Uint32Array, limit: number): number | Failure;
   start(ready: () => void, uv: boolean): void;
   stop(): void;
   keepAlive(keep: boolean): void;
@@ -92,7 +92,12 @@ export interface Native {
     paths: number,
   ): Failure | null;
   openTarget(pid: number, sig: number, paths: number, timeout: number): NativeTarget | Failure;
-  openReceiver(sig: number, uids: readonly number[], queueBytes: number): NativeReceiver | Failure;
+  openReceiver(
+    sig: number,
+    uids: readonly number[],
+    queueBytes: number,
+    descriptors: Descriptors,
+  ): NativeReceiver | Failure;
   Descriptors: new () => Descriptors;
 }
 

@@ -25,6 +25,8 @@ export interface ReceiverEvents {
 
 /** How many messages are received with one call, and so at most wait in this process. */
 const BATCH = 32;
+/** The same while messages come singly. A call that finds less than it asks for need not be repeated. */
+const SMALL_BATCH = 2;
 /** How long receiving pauses after an error, in milliseconds; what frees descriptors runs then. */
 const FIRST_PAUSE = 1;
 const LONGEST_PAUSE = 100;
@@ -64,6 +66,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   #waiting: Waiting[] = [];
   #polling = false;
   #keepsAlive = true;
+  #batch = SMALL_BATCH;
   #pause = 0;
   #timer: NodeJS.Timeout | undefined;
   #drain: NodeJS.Immediate | undefined;
@@ -81,7 +84,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
     if (!Array.isArray(uids)) throw invalidType('options.uids', 'an instance of Array', uids);
     for (const uid of uids) checkInt32('options.uids', uid, 0);
     checkInt32('options.queueBytes', queueBytes, 0);
-    const opened = native.openReceiver(sig, uids, queueBytes);
+    const opened = native.openReceiver(sig, uids, queueBytes, descriptors);
     if ('errno' in opened) throw systemError(opened);
     this.sig = sig;
     this.#native = opened;
@@ -205,13 +208,14 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   /** Takes what is there off the kernel's queue, as much as one call gives. */
   #receive(): void {
     if (this.#native === null || this.#timer !== undefined || this.#messages.length > 0) return;
-    const count = this.#native.receive(block, descriptors);
+    const count = this.#native.receive(block, this.#batch);
     if (typeof count !== 'number') {
       this.#fail(systemError(count));
       return;
     }
     const words = native.MESSAGE_WORDS;
     for (let i = 0; i < count; i++) this.#messages.push(new Message(block, i * words));
+    this.#batch = count < this.#batch ? SMALL_BATCH : BATCH;
     if (count > 0) this.#pause = 0;
   }
 

@@ -22,9 +22,10 @@ pub(crate) fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
 /// the environment, and closes what they held.
 #[napi]
 #[derive(Clone, Default)]
-pub struct Descriptors {
-    owned: Rc<RefCell<HashSet<RawFd, BuildHasherDefault<Number>>>>,
-}
+pub struct Descriptors(Rc<Owned>);
+
+#[derive(Default)]
+struct Owned(RefCell<HashSet<RawFd, BuildHasherDefault<Number>>>);
 
 #[napi]
 impl Descriptors {
@@ -51,26 +52,27 @@ impl Descriptors {
 
     pub(crate) fn take(&self, fd: OwnedFd) -> RawFd {
         let fd = fd.into_raw_fd();
-        self.owned.borrow_mut().insert(fd);
+        self.0.0.borrow_mut().insert(fd);
         fd
     }
 
-    #[allow(unsafe_code)]
     fn give(&self, fd: RawFd) -> Option<OwnedFd> {
-        let owned = self.owned.borrow_mut().remove(&fd);
-        // SAFETY: only `take` puts numbers there, and it owned the descriptor.
-        owned.then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+        self.0.0.borrow_mut().remove(&fd).then(|| own(fd))
     }
 }
 
-impl Drop for Descriptors {
+impl Drop for Owned {
     fn drop(&mut self) {
-        // Receivers hold clones only for as long as a call lasts.
-        if Rc::strong_count(&self.owned) == 1 {
-            let fds: Vec<RawFd> = self.owned.borrow().iter().copied().collect();
-            self.close(fds);
+        for fd in self.0.borrow_mut().drain() {
+            drop(own(fd));
         }
     }
+}
+
+#[allow(unsafe_code)]
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: only `take` puts numbers into the set, and it owned the descriptor.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Closes a descriptor that is JavaScript's, or answers the negative errno.

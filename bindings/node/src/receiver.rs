@@ -16,12 +16,13 @@ const HEAD: usize = 8;
 #[napi]
 pub const MESSAGE_WORDS: u32 = (HEAD + MAX_FDS + MAX_DATA / 4) as u32;
 
-/// Opens a receiver on `sig`.
+/// Opens a receiver on `sig`. What it receives is `descriptors`'.
 #[napi]
 pub fn open_receiver(
     sig: i32,
     uids: Vec<u32>,
     queue_bytes: u32,
+    descriptors: &Descriptors,
 ) -> Either<NativeReceiver, Failure> {
     let options = ReceiverOptions {
         uids: &uids,
@@ -31,6 +32,7 @@ pub fn open_receiver(
         Ok(core) => Either::A(NativeReceiver {
             poller: None,
             core: Some(core),
+            descriptors: descriptors.clone(),
         }),
         Err(error) => Either::B(error.into()),
     }
@@ -42,17 +44,17 @@ pub struct NativeReceiver {
     // Before the descriptor that it watches.
     poller: Option<Poller>,
     core: Option<sendfd_core::Receiver>,
+    descriptors: Descriptors,
 }
 
 #[napi]
 impl NativeReceiver {
-    /// Receives as many messages as are there and fit into `block`, and answers how many. Their
-    /// descriptors are `descriptors`'.
+    /// Receives as many messages as are there, `limit` at most, into `block`, and answers how many.
     #[napi]
     pub fn receive(
         &self,
         mut block: Uint32ArraySlice<'_>,
-        descriptors: &Descriptors,
+        limit: u32,
     ) -> Either<u32, Failure> {
         let Some(core) = &self.core else {
             return Either::A(0);
@@ -62,7 +64,11 @@ impl NativeReceiver {
         let words = unsafe { block.as_mut() };
         let mut rooms: Vec<Slot<'_>> = words
             .chunks_exact_mut(MESSAGE_WORDS as usize)
-            .map(|words| Slot { words, descriptors })
+            .take(limit as usize)
+            .map(|words| Slot {
+                words,
+                descriptors: &self.descriptors,
+            })
             .collect();
         match core.recv_many(&mut rooms, Wait::Never) {
             Ok(count) => Either::A(count as u32),
