@@ -19,7 +19,7 @@ export type Sendable =
 // What Node does not declare but has had since its first versions.
 interface Internals {
   fd?: unknown;
-  _handle?: { fd?: number; reading?: boolean; readStop?(): void } | null;
+  _handle?: { fd?: number; reading?: boolean; readStart?(): void; readStop?(): void } | null;
   encrypted?: boolean;
   parser?: object | null;
   readableLength?: number;
@@ -126,8 +126,11 @@ export function holdStill(sendable: Sendable): () => void {
   }
   return () => {
     if (sendable.destroyed) return;
+    if (handle && reading) {
+      handle.reading = true;
+      handle.readStart?.();
+    }
     if (flowing) sendable.resume();
-    else if (reading) sendable.read(0);
   };
 }
 

@@ -121,7 +121,7 @@ export class Message {
     }
     if (kind.socketType === 'dgram' && (kind.family === 'IPv4' || kind.family === 'IPv6')) {
       const socket = dgram.createSocket(kind.family === 'IPv4' ? 'udp4' : 'udp6');
-      return this.#pass(index, (fd) => socket.bind({ fd, exclusive: true }));
+      return this.#pass(index, (fd) => bind(socket, fd));
     }
     throw this.#wrongKind(kind, 'a connected stream socket, a pipe or a UDP socket');
   }
@@ -230,6 +230,22 @@ export class Message {
       'ERR_INVALID_FD_TYPE',
     );
   }
+}
+
+/** Node says 'listening' before anybody can listen for it: it is said again, as for other servers. */
+function bind(socket: dgram.Socket, fd: number): dgram.Socket {
+  let listens = false;
+  const early = () => {
+    listens = true;
+  };
+  socket.once('listening', early);
+  try {
+    socket.bind({ fd, exclusive: true });
+  } finally {
+    socket.off('listening', early);
+  }
+  if (listens) process.nextTick(() => socket.emit('listening'));
+  return socket;
 }
 
 type FileReadOptions = Omit<Exclude<Parameters<typeof fs.createReadStream>[1], string | undefined>, 'fd'>;

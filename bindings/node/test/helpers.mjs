@@ -114,10 +114,11 @@ export async function receive(receiver) {
   return value;
 }
 
-/** Everything that a stream gives. */
+/** Everything that a stream gives. It stays open, unlike one that is iterated over. */
 export async function text(stream) {
   const chunks = [];
-  for await (const chunk of stream) chunks.push(chunk);
+  stream.on('data', (chunk) => chunks.push(chunk));
+  await once(stream, 'end');
   return Buffer.concat(chunks).toString();
 }
 
