@@ -86,7 +86,11 @@ function describe(value: unknown): string {
 }
 
 /** @internal */
-export function checkInt32(name: string, value: unknown, least = -0x80000000): asserts value is number {
+export function checkInt32(
+  name: string,
+  value: unknown,
+  least = -0x80000000,
+): asserts value is number {
   if (typeof value !== 'number') throw invalidType(name, 'of type number', value);
   if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value);
   if (value < least || value > 0x7fffffff) {

@@ -1,6 +1,7 @@
 // What can be sent, how its descriptor is found, and how it is let go of.
 
 import dgram from 'node:dgram';
+import type fs from 'node:fs';
 import net from 'node:net';
 import { badDescriptor, checkInt32, invalidType, invalidValue, withCode } from './errors';
 import { native } from './native';
@@ -14,6 +15,8 @@ export type Sendable =
   | net.Socket
   | net.Server
   | dgram.Socket
+  | fs.ReadStream
+  | fs.WriteStream
   | { readonly fd: number | null };
 
 // What Node does not declare but has had since its first versions.
@@ -63,7 +66,8 @@ function dgramHandle(socket: dgram.Socket): { fd?: number } | null | undefined {
   const symbol = Object.getOwnPropertySymbols(socket).find(
     (symbol) => symbol.description === 'state symbol',
   );
-  const state = symbol && (socket as unknown as Record<symbol, { handle?: { fd?: number } }>)[symbol];
+  const state =
+    symbol && (socket as unknown as Record<symbol, { handle?: { fd?: number } }>)[symbol];
   return state ? state.handle : (socket as unknown as Internals)._handle;
 }
 
@@ -83,15 +87,21 @@ export function checkLettingGo(sendable: Sendable): void {
   if (typeof sendable === 'number') return;
   const object = sendable as unknown as Internals;
   if (object.parser) {
-    throw buffered('an HTTP parser reads from the socket; take it over at an upgrade, or send it before HTTP starts');
+    throw buffered(
+      'an HTTP parser reads from the socket; take it over at an upgrade, or send it before HTTP starts',
+    );
   }
   if (object.readableLength) {
-    throw buffered(`${object.readableLength} bytes were read and wait in this process; read() them and send them as data`);
+    throw buffered(
+      `${object.readableLength} bytes were read and wait in this process; read() them and send them as data`,
+    );
   }
   const queued =
     object.writableLength || (sendable instanceof dgram.Socket && sendable.getSendQueueSize?.());
   if (queued) {
-    throw buffered(`${queued} bytes were written and wait in this process; wait until they are written`);
+    throw buffered(
+      `${queued} bytes were written and wait in this process; wait until they are written`,
+    );
   }
   if (sendable instanceof net.Server && typeof object._pipeName === 'string') {
     const path = object._pipeName;

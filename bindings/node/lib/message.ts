@@ -38,7 +38,8 @@ const forgotten = new FinalizationRegistry((fds: number[]) => {
     {
       type: 'SendfdWarning',
       code: 'SENDFD_FORGOTTEN',
-      detail: 'Take what a message brings with socket(), server(), a stream or detach(), or close() it',
+      detail:
+        'Take what a message brings with socket(), server(), a stream or detach(), or close() it',
     },
   );
 });
@@ -62,8 +63,16 @@ export class Message {
   readonly #tagLow: number;
   readonly #tagHigh: number;
 
-  /** @internal */
-  constructor(words: Uint32Array, at: number) {
+  /**
+   * Made from what the addon wrote at `at`.
+   *
+   * @internal
+   */
+  static from(words: Uint32Array, at: number): Message {
+    return new Message(words, at);
+  }
+
+  private constructor(words: Uint32Array, at: number) {
     const word = (offset: number) => words[at + offset] as number;
     this.pid = word(0) | 0;
     this.uid = word(1);
@@ -72,14 +81,13 @@ export class Message {
     this.#tagLow = word(4);
     this.#tagHigh = word(5);
     const count = word(6);
-    const fds = count === 1 ? [word(HEAD)] : Array.from(words.subarray(at + HEAD, at + HEAD + count));
+    const fds =
+      count === 1 ? [word(HEAD)] : Array.from(words.subarray(at + HEAD, at + HEAD + count));
     this.#fds = fds;
     const length = word(7);
     const start = words.byteOffset + (at + HEAD + native.MAX_FDS) * 4;
     this.data =
-      length === 0
-        ? NO_DATA
-        : Buffer.from(Buffer.from(words.buffer as ArrayBuffer, start, length));
+      length === 0 ? NO_DATA : Buffer.from(Buffer.from(words.buffer as ArrayBuffer, start, length));
     forgotten.register(this, fds);
   }
 
@@ -115,7 +123,10 @@ export class Message {
     const index = this.#index(options);
     const kind = this.#kind(index);
     const { index: _, ...rest } = options;
-    if ((kind.type === 'socket' && kind.socketType === 'stream' && !kind.listening) || kind.type === 'pipe') {
+    if (
+      (kind.type === 'socket' && kind.socketType === 'stream' && !kind.listening) ||
+      kind.type === 'pipe'
+    ) {
       const { readable, writable } = kind;
       return this.#pass(index, (fd) => new net.Socket({ readable, writable, ...rest, fd }));
     }
@@ -248,5 +259,11 @@ function bind(socket: dgram.Socket, fd: number): dgram.Socket {
   return socket;
 }
 
-type FileReadOptions = Omit<Exclude<Parameters<typeof fs.createReadStream>[1], string | undefined>, 'fd'>;
-type FileWriteOptions = Omit<Exclude<Parameters<typeof fs.createWriteStream>[1], string | undefined>, 'fd'>;
+type FileReadOptions = Omit<
+  Exclude<Parameters<typeof fs.createReadStream>[1], string | undefined>,
+  'fd'
+>;
+type FileWriteOptions = Omit<
+  Exclude<Parameters<typeof fs.createWriteStream>[1], string | undefined>,
+  'fd'
+>;

@@ -88,7 +88,8 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
     if ('errno' in opened) throw systemError(opened);
     this.sig = sig;
     this.#native = opened;
-    const events: EventEmitter = this;
+    // These two come with every emitter, and are no business of the types above.
+    const events = this as unknown as EventEmitter;
     events.on('newListener', (event) => {
       // The listener is there only after this.
       if (event === 'message') this.#start();
@@ -214,7 +215,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
       return;
     }
     const words = native.MESSAGE_WORDS;
-    for (let i = 0; i < count; i++) this.#messages.push(new Message(block, i * words));
+    for (let i = 0; i < count; i++) this.#messages.push(Message.from(block, i * words));
     this.#batch = count < this.#batch ? SMALL_BATCH : BATCH;
     if (count > 0) this.#pause = 0;
   }

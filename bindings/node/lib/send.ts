@@ -145,7 +145,11 @@ export class Target {
    * Opens process `pid` at `sig`. While it does not listen yet, tries again until `timeout`,
    * blocking nothing. Rejected as {@link send} is, as far as that is about the target.
    */
-  static async open(pid: number, sig: number, options: TargetOptions = NO_OPTIONS): Promise<Target> {
+  static async open(
+    pid: number,
+    sig: number,
+    options: TargetOptions = NO_OPTIONS,
+  ): Promise<Target> {
     checkAddress(pid, sig);
     checkObject('options', options);
     const { signal } = options;
@@ -285,9 +289,11 @@ class Parcel {
 
   sendSync(outbox: Outbox | undefined): void {
     const started = this.#timeout === 0 ? 0 : performance.now();
-    let failure = outbox === undefined || outbox.isEmpty ? null : outbox.flush(started + this.#timeout);
+    let failure =
+      outbox === undefined || outbox.isEmpty ? null : outbox.flush(started + this.#timeout);
     if (failure === null) {
-      const left = this.#timeout && Math.max(Number.MIN_VALUE, started + this.#timeout - performance.now());
+      const left =
+        this.#timeout && Math.max(Number.MIN_VALUE, started + this.#timeout - performance.now());
       failure = uninterrupted(left, (timeout) => this.attempt(timeout));
     }
     if (failure !== null) throw systemError(failure);
@@ -369,7 +375,11 @@ function bytes(data: unknown): Uint8Array {
   if (ArrayBuffer.isView(data)) {
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   }
-  throw invalidType('options.data', 'of type string or an instance of Buffer, TypedArray or DataView', data);
+  throw invalidType(
+    'options.data',
+    'of type string or an instance of Buffer, TypedArray or DataView',
+    data,
+  );
 }
 
 function halves(tag: unknown): [low: number, high: number] {

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import net from 'node:net';
-import tls from 'node:tls';
 import { describe, test } from 'node:test';
+import tls from 'node:tls';
 import { detect, probe, Receiver, SIGRTMAX, SIGRTMIN, send, sendSync, Target } from 'sendfd';
 import { fails, leaksNothing, need, node, peer, sig } from './helpers.mjs';
 
@@ -111,7 +111,9 @@ describe('errors of the system', () => {
       { code: 'EAGAIN', errno: -11, syscall: 'sendfd', hint: /timeout/ },
     );
     await sendFails([other.pid, sig, null_], 'EAGAIN', -11);
-    await sendFails([other.pid, sig, null_, { timeout: 5 }], 'ETIMEDOUT', -110, { message: /room/ });
+    await sendFails([other.pid, sig, null_, { timeout: 5 }], 'ETIMEDOUT', -110, {
+      message: /room/,
+    });
   });
 
   test('ETIMEDOUT: it never listens', async () => {
@@ -266,7 +268,10 @@ test('a probe says which paths lead there, and why the others do not', async () 
   await leaksNothing(async () => {
     const receiver = new Receiver(sig);
     const report = probe(process.pid, sig);
-    assert.deepEqual(report.paths.map(({ path }) => path), ['syscall', 'pidfd', 'name']);
+    assert.deepEqual(
+      report.paths.map(({ path }) => path),
+      ['syscall', 'pidfd', 'name'],
+    );
     const working = report.paths.filter(({ error }) => error === null).map(({ path }) => path);
     assert.equal(report.chosen, working[0]);
     for (const { error } of report.paths) if (error) assert.equal(error.syscall, 'sendfd');

@@ -124,15 +124,18 @@ export async function text(stream) {
 
 /** That `f` fails with an error of ours, with all that Node's own have. */
 export async function fails(f, code, errno, more = {}) {
-  await assert.rejects(async () => f(), (error) => {
-    assert.ok(error instanceof Error);
-    assert.deepEqual(
-      { code: error.code, errno: error.errno, syscall: error.syscall },
-      { code, errno, syscall: 'sendfd' },
-    );
-    assert.match(error.message, new RegExp(`^${code}: `));
-    if (more.hint) assert.match(error.hint, more.hint);
-    if (more.message) assert.match(error.message, more.message);
-    return true;
-  });
+  await assert.rejects(
+    async () => f(),
+    (error) => {
+      assert.ok(error instanceof Error);
+      assert.deepEqual(
+        { code: error.code, errno: error.errno, syscall: error.syscall },
+        { code, errno, syscall: 'sendfd' },
+      );
+      assert.match(error.message, new RegExp(`^${code}: `));
+      if (more.hint) assert.match(error.hint, more.hint);
+      if (more.message) assert.match(error.message, more.message);
+      return true;
+    },
+  );
 }

@@ -24,7 +24,10 @@ describe('events', () => {
       });
       for (let tag = 0; tag < 200; tag++) sendSync(process.pid, sig, null_, { tag });
       await all;
-      assert.deepEqual(tags, Array.from({ length: 200 }, (_, tag) => BigInt(tag)));
+      assert.deepEqual(
+        tags,
+        Array.from({ length: 200 }, (_, tag) => BigInt(tag)),
+      );
       receiver.close();
       await once(receiver, 'close');
     });
@@ -151,12 +154,16 @@ test('without a consumer nothing is received, and senders feel it', async () => 
   await leaksNothing(async () => {
     const receiver = new Receiver(sig);
     const target = Target.openSync(process.pid, sig);
-    await fails(async () => {
-      for (;;) {
-        target.sendSync(null_);
-        await new Promise(setImmediate);
-      }
-    }, 'EAGAIN', -11);
+    await fails(
+      async () => {
+        for (;;) {
+          target.sendSync(null_);
+          await new Promise(setImmediate);
+        }
+      },
+      'EAGAIN',
+      -11,
+    );
     target.close();
     receiver.close();
   });

@@ -128,7 +128,7 @@ describe('what goes with it', () => {
     });
   }
 
-  test('the bytes of the data are those of the call, although it waits', async (t) => {
+  test('the bytes of the data are those of the call, although it waits', async (_t) => {
     const data = Buffer.from('before');
     const sending = send(process.pid, sig, null_, { data, timeout: 10_000 });
     data.fill('x');
@@ -182,7 +182,7 @@ describe('waiting', () => {
     assert.equal(await line(), '3n');
   });
 
-  test('for room, in the order of the calls, with the loop running', async (t) => {
+  test('for room, in the order of the calls, with the loop running', async (_t) => {
     const receiver = new Receiver(sig);
     const sending = [];
     const count = 2000;
@@ -215,7 +215,10 @@ describe('waiting', () => {
     await leaksNothing(async () => {
       const controller = new AbortController();
       const reason = new Error('enough');
-      const sending = send(process.pid, sig, null_, { timeout: Infinity, signal: controller.signal });
+      const sending = send(process.pid, sig, null_, {
+        timeout: Infinity,
+        signal: controller.signal,
+      });
       controller.abort(reason);
       await assert.rejects(sending, { name: 'AbortError', code: 'ABORT_ERR', cause: reason });
       const receiver = new Receiver(sig);

@@ -23,6 +23,7 @@ export declare class Message {
     readonly path: Path;
     /** The sender's bytes. */
     readonly data: Buffer;
+    private constructor();
     /** The sender's number. */
     get tag(): bigint;
     /** The numbers of its descriptors, in the order sent; -1 where one was taken out. */
