@@ -82,7 +82,9 @@ pub fn close(fd: i32) -> i32 {
     // SAFETY: the caller owns the number. EBADF is answered, not undefined.
     match unsafe { libc::close(fd) } {
         0 => 0,
-        _ => -std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EBADF),
+        _ => -std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EBADF),
     }
 }
 

@@ -51,11 +51,7 @@ pub struct NativeReceiver {
 impl NativeReceiver {
     /// Receives as many messages as are there, `limit` at most, into `block`, and answers how many.
     #[napi]
-    pub fn receive(
-        &self,
-        mut block: Uint32ArraySlice<'_>,
-        limit: u32,
-    ) -> Either<u32, Failure> {
+    pub fn receive(&self, mut block: Uint32ArraySlice<'_>, limit: u32) -> Either<u32, Failure> {
         let Some(core) = &self.core else {
             return Either::A(0);
         };

@@ -34,7 +34,9 @@ pub fn send(
 #[napi]
 pub fn open_target(pid: i32, sig: i32, paths: u32, timeout: f64) -> Either<NativeTarget, Failure> {
     match sendfd_core::Target::open(pid, sig, Paths::from_bits_retain(paths), wait(timeout)) {
-        Ok(target) => Either::A(NativeTarget { target: Some(target) }),
+        Ok(target) => Either::A(NativeTarget {
+            target: Some(target),
+        }),
         Err(error) => Either::B(error.into()),
     }
 }

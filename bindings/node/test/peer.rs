@@ -44,7 +44,9 @@ fn receive(sig: i32, count: u32) -> Answer {
 
 fn name(fd: &OwnedFd) -> &'static str {
     match detect(fd) {
-        Ok(Kind::Socket { listening: true, .. }) => "listener",
+        Ok(Kind::Socket {
+            listening: true, ..
+        }) => "listener",
         Ok(Kind::Socket { .. }) => "socket",
         Ok(Kind::File) => "file",
         Ok(Kind::Pipe) => "pipe",

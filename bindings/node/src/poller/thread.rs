@@ -84,7 +84,9 @@ impl Watcher {
     }
 
     fn functions(&self) -> MutexGuard<'_, HashMap<u64, Function>> {
-        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn control(&self, operation: i32, fd: RawFd, id: u64, events: i32) -> i32 {
@@ -135,7 +137,10 @@ impl Poller {
         });
         if state.function.is_null() {
             watcher.control(libc::EPOLL_CTL_DEL, fd, id, 0);
-            return Err(Error::new(Status::GenericFailure, "cannot make a threadsafe function"));
+            return Err(Error::new(
+                Status::GenericFailure,
+                "cannot make a threadsafe function",
+            ));
         }
         watcher.functions().insert(id, Function(state.function));
         // The count is the threadsafe function's, and comes back in `finalize`.
@@ -167,7 +172,9 @@ impl Poller {
         let state = &self.0;
         if !state.closed.get() {
             state.forget_callback();
-            state.watcher.control(libc::EPOLL_CTL_MOD, state.fd, state.id, 0);
+            state
+                .watcher
+                .control(libc::EPOLL_CTL_MOD, state.fd, state.id, 0);
             // SAFETY: not released yet.
             unsafe { sys::napi_unref_threadsafe_function(state.env, state.function) };
         }
@@ -194,7 +201,9 @@ impl Drop for Poller {
         let shared = Rc::as_ptr(&self.0).cast_mut().cast();
         if !self.0.closed.get() {
             // SAFETY: added in `open`.
-            unsafe { sys::napi_remove_env_cleanup_hook(self.0.env, Some(environment_ends), shared) };
+            unsafe {
+                sys::napi_remove_env_cleanup_hook(self.0.env, Some(environment_ends), shared)
+            };
         }
         self.0.close();
     }
@@ -202,7 +211,8 @@ impl Drop for Poller {
 
 impl State {
     fn watch(&self) {
-        self.watcher.control(libc::EPOLL_CTL_MOD, self.fd, self.id, libc::EPOLLIN);
+        self.watcher
+            .control(libc::EPOLL_CTL_MOD, self.fd, self.id, libc::EPOLLIN);
     }
 
     fn close(&self) {
@@ -211,7 +221,8 @@ impl State {
         }
         self.forget_callback();
         self.watcher.functions().remove(&self.id);
-        self.watcher.control(libc::EPOLL_CTL_DEL, self.fd, self.id, 0);
+        self.watcher
+            .control(libc::EPOLL_CTL_DEL, self.fd, self.id, 0);
         // SAFETY: the last use; the thread no longer finds it.
         unsafe {
             sys::napi_release_threadsafe_function(
@@ -230,10 +241,7 @@ impl State {
     }
 }
 
-fn threadsafe_function(
-    env: sys::napi_env,
-    state: *const State,
-) -> sys::napi_threadsafe_function {
+fn threadsafe_function(env: sys::napi_env, state: *const State) -> sys::napi_threadsafe_function {
     let (mut name, mut function) = (ptr::null_mut(), ptr::null_mut());
     let text = c"SENDFD_RECEIVER";
     // SAFETY: `state` is used only by `call`, when it has been made, and taken back by `finalize`.
@@ -281,14 +289,12 @@ unsafe extern "C" fn call(
     if state.ready.get().is_null() {
         return;
     }
-    let (mut ready, mut receiver, mut result) =
-        (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    let (mut ready, mut receiver, mut result) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
     // SAFETY: on the environment's thread, in a scope that the runtime opened.
     unsafe {
         sys::napi_get_reference_value(env, state.ready.get(), &raw mut ready);
         sys::napi_get_global(env, &raw mut receiver);
-        let status =
-            sys::napi_call_function(env, receiver, ready, 0, ptr::null(), &raw mut result);
+        let status = sys::napi_call_function(env, receiver, ready, 0, ptr::null(), &raw mut result);
         throw_uncaught(env, status);
     }
     if !state.ready.get().is_null() {

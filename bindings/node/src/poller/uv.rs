@@ -269,4 +269,3 @@ unsafe extern "C" fn closed(handle: Handle) {
         }
     }
 }
-
