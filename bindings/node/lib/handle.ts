@@ -68,7 +68,7 @@ function dgramHandle(socket: dgram.Socket): { fd?: number } | null | undefined {
   );
   const state =
     symbol && (socket as unknown as Record<symbol, { handle?: { fd?: number } }>)[symbol];
-  return state ? state.handle : (socket as unknown as Internals)._handle;
+  return state?.handle;
 }
 
 function wrong(value: unknown): TypeError {
