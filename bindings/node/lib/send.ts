@@ -97,11 +97,7 @@ export async function send(
 ): Promise<void> {
   const parcel = new Parcel(fd, options, transmitTo(pid, sig));
   const key = outboxKey(pid, sig, parcel);
-  await parcel.send(options.signal, outboxes.get(key), () => {
-    const outbox = new Outbox(() => outboxes.delete(key));
-    outboxes.set(key, outbox);
-    return outbox;
-  });
+  await parcel.send(options.signal, outboxes.get(key), () => outboxAt(key));
 }
 
 /**
@@ -280,7 +276,7 @@ class Parcel {
     const restart = this.#close ? Array.from(this.#each(), holdStill) : [];
     try {
       const attempt = (timeout: number) => this.attempt(timeout);
-      await wait(failure, attempt, this.#timeout, signal, outbox ?? open());
+      await wait(failure, attempt, this.#timeout, signal, open());
     } catch (error) {
       for (const each of restart) each();
       throw error;
@@ -344,6 +340,15 @@ function uninterrupted<T extends object | null>(
     const result = attempt(left);
     if (result === null || !('errno' in result) || result.errno !== EINTR) return result;
   }
+}
+
+function outboxAt(key: string): Outbox {
+  let outbox = outboxes.get(key);
+  if (outbox === undefined) {
+    outbox = new Outbox(() => outboxes.delete(key));
+    outboxes.set(key, outbox);
+  }
+  return outbox;
 }
 
 function outboxKey(pid: number, sig: number, { paths }: Parcel): string {

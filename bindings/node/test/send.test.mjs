@@ -198,6 +198,37 @@ describe('waiting', () => {
     receiver.close();
   });
 
+  test('in the order of the calls, when a call empties the queue of those that wait', async () => {
+    const receiver = new Receiver(sig);
+    const iterator = receiver[Symbol.asyncIterator]();
+    let sent = 0;
+    let next = 0n;
+    const sending = [];
+    const burst = (count) => {
+      for (let i = 0; i < count; i++) {
+        sending.push(send(process.pid, sig, null_, { tag: sent++, timeout: 60_000 }));
+      }
+    };
+    const take = async (count) => {
+      for (let i = 0; i < count; i++) {
+        const { value } = await iterator.next();
+        assert.equal(value.tag, next++);
+        value.close();
+      }
+    };
+    // More than there is room for, then some room, of which those that wait leave a part.
+    burst(280);
+    for (let i = 0; i < 50; i++) {
+      await take(40);
+      burst(40);
+      await take(1);
+      burst(1);
+    }
+    await take(280);
+    await Promise.all(sending);
+    receiver.close();
+  });
+
   test('a sendSync does not overtake what waits', async (t) => {
     const other = peer(t, 'hold', sig);
     await other.line();
