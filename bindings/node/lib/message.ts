@@ -128,7 +128,7 @@ export class Message {
       kind.type === 'pipe'
     ) {
       const { readable, writable } = kind;
-      return this.#pass(index, (fd) => new net.Socket({ readable, writable, ...rest, fd }));
+      return this.#pass(index, (fd) => adopt({ readable, writable, ...rest }, fd));
     }
     if (kind.socketType === 'dgram' && (kind.family === 'IPv4' || kind.family === 'IPv6')) {
       const socket = dgram.createSocket(kind.family === 'IPv4' ? 'udp4' : 'udp6');
@@ -241,6 +241,12 @@ export class Message {
       'ERR_INVALID_FD_TYPE',
     );
   }
+}
+
+function adopt(options: net.SocketConstructorOpts, fd: number): net.Socket {
+  if (!process.versions.bun) return new net.Socket({ ...options, fd });
+  // In Bun the constructor takes no descriptor, but connect() does.
+  return new net.Socket(options).connect({ fd } as unknown as net.SocketConnectOpts);
 }
 
 /** Node says 'listening' before anybody can listen for it: it is said again, as for other servers. */

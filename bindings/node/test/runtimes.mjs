@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import { detect, probe, Receiver, SIGRTMIN, send, sendSync, Target } from 'sendfd';
 
 const { bun, deno, node } = process.versions;
@@ -42,6 +43,25 @@ for (let tag = 0n; tag < 10_000n; tag++) {
 await sending;
 target.close();
 assert.equal(descriptors(), before);
+
+// Deno's sockets have no descriptors. What arrives there becomes a socket all the same.
+if (!deno) {
+  const server = net.createServer({ pauseOnConnect: true });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const client = net.connect(server.address().port, '127.0.0.1');
+  const [accepted] = await once(server, 'connection');
+  await send(process.pid, sig, [server, accepted]);
+  const message = await receive();
+  assert.equal(message.kind().listening, true);
+  const socket = message.socket({ index: 1 });
+  message.close();
+  client.write('bytes');
+  assert.equal((await once(socket, 'data')).toString(), 'bytes');
+  client.destroy();
+  socket.destroy();
+  accepted.destroy();
+  server.close();
+}
 
 assert.equal(probe(process.pid, sig).pid, process.pid);
 await assert.rejects(send(process.pid, sig + 1, stdin), { code: 'ECONNREFUSED', errno: -111 });

@@ -216,15 +216,25 @@ describe('waiting', () => {
         value.close();
       }
     };
-    // More than there is room for, then some room, of which those that wait leave a part.
-    burst(280);
-    for (let i = 0; i < 50; i++) {
-      await take(40);
-      burst(40);
+    // However many wait, receiving makes room for a few more than one: for some number, for just
+    // those that wait, and not for the call that finds them waiting.
+    for (let waiting = 1; waiting <= 34; waiting++) {
+      assert.throws(
+        () => {
+          for (;;) {
+            sendSync(process.pid, sig, null_, { tag: sent });
+            sent++;
+          }
+        },
+        { code: 'EAGAIN' },
+      );
+      burst(waiting);
       await take(1);
-      burst(1);
+      burst(10);
+      await take(40);
+      burst(10);
+      await take(sent - Number(next));
     }
-    await take(280);
     await Promise.all(sending);
     receiver.close();
   });
