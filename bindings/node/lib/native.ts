@@ -30,10 +30,9 @@ export interface NativeTarget {
 /** @internal */
 export interface NativeReceiver {
   receive(block: Uint32Array, limit: number): number | Failure;
-  start(ready: () => void, uv: boolean): void;
+  start(ready: () => void): void;
   stop(): void;
   keepAlive(keep: boolean): void;
-  polledBy(): 'uv' | 'thread' | null;
   dropped(): number;
   close(): void;
 }
@@ -97,6 +96,7 @@ export interface Native {
     uids: readonly number[],
     queueBytes: number,
     descriptors: Descriptors,
+    uv: boolean,
   ): NativeReceiver | Failure;
   Descriptors: new () => Descriptors;
 }

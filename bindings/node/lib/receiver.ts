@@ -84,7 +84,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
     if (!Array.isArray(uids)) throw invalidType('options.uids', 'an instance of Array', uids);
     for (const uid of uids) checkInt32('options.uids', uid, 0);
     checkInt32('options.queueBytes', queueBytes, 0);
-    const opened = native.openReceiver(sig, uids, queueBytes, descriptors);
+    const opened = native.openReceiver(sig, uids, queueBytes, descriptors, hasUv);
     if ('errno' in opened) throw systemError(opened);
     this.sig = sig;
     this.#native = opened;
@@ -183,7 +183,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
     if (this.#messages.length > 0) this.#deliverSoon();
     if (this.#polling || this.#timer !== undefined) return;
     this.#polling = true;
-    this.#native.start(this.#ready, hasUv);
+    this.#native.start(this.#ready);
     this.#native.keepAlive(this.#keepsAlive);
   }
 

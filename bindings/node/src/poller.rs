@@ -46,13 +46,6 @@ impl Poller {
             Poller::Thread(poller) => poller.keep_alive(env, keep),
         }
     }
-
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Poller::Uv(_) => "uv",
-            Poller::Thread(_) => "thread",
-        }
-    }
 }
 
 /// A Node-API status as a result.

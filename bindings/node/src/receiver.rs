@@ -16,26 +16,30 @@ const HEAD: usize = 8;
 #[napi]
 pub const MESSAGE_WORDS: u32 = (HEAD + MAX_FDS + MAX_DATA / 4) as u32;
 
-/// Opens a receiver on `sig`. What it receives is `descriptors`'.
+/// Opens a receiver on `sig`. What it receives is `descriptors`'. `uv` says that libuv may be asked
+/// to watch it.
 #[napi]
 pub fn open_receiver(
+    env: Env,
     sig: i32,
     uids: Vec<u32>,
     queue_bytes: u32,
     descriptors: &Descriptors,
-) -> Either<NativeReceiver, Failure> {
+    uv: bool,
+) -> Result<Either<NativeReceiver, Failure>> {
     let options = ReceiverOptions {
         uids: &uids,
         queue_bytes,
     };
-    match sendfd_core::Receiver::open_with(sig, &options) {
+    Ok(match sendfd_core::Receiver::open_with(sig, &options) {
+        // All that is needed to receive is opened now: later, the descriptor table may be full.
         Ok(core) => Either::A(NativeReceiver {
-            poller: None,
+            poller: Some(Poller::open(env.raw(), &core, uv)?),
             core: Some(core),
             descriptors: descriptors.clone(),
         }),
         Err(error) => Either::B(error.into()),
-    }
+    })
 }
 
 /// An open receiver.
@@ -73,18 +77,13 @@ impl NativeReceiver {
         }
     }
 
-    /// Has `ready` called whenever there is something to receive, until [`Self::stop`]. `uv` says
-    /// that libuv may be asked to watch.
+    /// Has `ready` called whenever there is something to receive, until [`Self::stop`].
     #[napi]
-    pub fn start(&mut self, env: Env, ready: Function<'_, (), ()>, uv: bool) -> Result<()> {
-        let Some(core) = &self.core else {
-            return Ok(());
-        };
-        let poller = match &mut self.poller {
-            Some(poller) => poller,
-            none => none.insert(Poller::open(env.raw(), core, uv)?),
-        };
-        poller.start(env.raw(), ready.raw())
+    pub fn start(&self, env: Env, ready: Function<'_, (), ()>) -> Result<()> {
+        match &self.poller {
+            Some(poller) => poller.start(env.raw(), ready.raw()),
+            None => Ok(()),
+        }
     }
 
     /// No more calls, and the event loop is not kept alive.
@@ -101,12 +100,6 @@ impl NativeReceiver {
         if let Some(poller) = &self.poller {
             poller.keep_alive(env.raw(), keep);
         }
-    }
-
-    /// `"uv"` or `"thread"`, once it was started.
-    #[napi]
-    pub fn polled_by(&self) -> Option<&'static str> {
-        self.poller.as_ref().map(Poller::name)
     }
 
     /// How many records were dropped.
