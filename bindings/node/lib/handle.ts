@@ -1,0 +1,166 @@
+// What can be sent, how its descriptor is found, and how it is let go of.
+
+import dgram from 'node:dgram';
+import type fs from 'node:fs';
+import net from 'node:net';
+import { badDescriptor, checkInt32, invalidType, invalidValue, withCode } from './errors';
+import { native } from './native';
+
+/**
+ * What can be sent: the number of a descriptor, or what has one: a `net.Socket`, `net.Server`,
+ * `dgram.Socket`, `FileHandle`, file stream, or anything with a property `fd`.
+ */
+export type Sendable =
+  | number
+  | net.Socket
+  | net.Server
+  | dgram.Socket
+  | fs.ReadStream
+  | fs.WriteStream
+  | { readonly fd: number | null };
+
+// What Node does not declare but has had since its first versions.
+interface Internals {
+  fd?: unknown;
+  _handle?: { fd?: number; reading?: boolean; readStart?(): void; readStop?(): void } | null;
+  encrypted?: boolean;
+  parser?: object | null;
+  readableLength?: number;
+  writableLength?: number;
+  _pipeName?: unknown;
+}
+
+/** @internal */
+export function fdOf(sendable: Sendable): number {
+  if (typeof sendable === 'number') {
+    checkInt32('fd', sendable, 0);
+    return sendable;
+  }
+  if (typeof sendable !== 'object' || sendable === null) throw wrong(sendable);
+  const fd = handleFd(sendable as Internals);
+  if (typeof fd === 'number' && fd >= 0) return fd;
+  if (fd === undefined) throw wrong(sendable);
+  throw badDescriptor(
+    `cannot send an instance of ${sendable.constructor?.name}: it has no descriptor, being closed or not open yet`,
+  );
+}
+
+function handleFd(object: Internals): unknown {
+  if (object instanceof dgram.Socket) {
+    return dgramHandle(object)?.fd ?? null;
+  }
+  if (object instanceof net.Socket || object instanceof net.Server) {
+    if (object instanceof net.Socket && (object as Internals).encrypted) {
+      throw invalidValue(
+        'fd',
+        'must not be a TLS socket: its keys are in this process and do not travel with the descriptor',
+      );
+    }
+    return (object as Internals)._handle?.fd ?? null;
+  }
+  return object.fd;
+}
+
+/** dgram keeps its handle behind a symbol; the property it once had is deprecated. */
+function dgramHandle(socket: dgram.Socket): { fd?: number } | null | undefined {
+  const symbol = Object.getOwnPropertySymbols(socket).find(
+    (symbol) => symbol.description === 'state symbol',
+  );
+  const state =
+    symbol && (socket as unknown as Record<symbol, { handle?: { fd?: number } }>)[symbol];
+  return state?.handle;
+}
+
+function wrong(value: unknown): TypeError {
+  const expected =
+    'a descriptor, a net.Socket, net.Server, dgram.Socket, FileHandle, an object with a descriptor as its fd, or an array of these';
+  return invalidType('fd', expected, value);
+}
+
+/**
+ * That letting go would lose nothing: bytes that this process has taken from the kernel or not
+ * given to it yet do not travel with the descriptor.
+ *
+ * @internal
+ */
+export function checkLettingGo(sendable: Sendable): void {
+  if (typeof sendable === 'number') return;
+  const object = sendable as unknown as Internals;
+  if (object.parser) {
+    throw buffered(
+      'an HTTP parser reads from the socket; take it over at an upgrade, or send it before HTTP starts',
+    );
+  }
+  if (object.readableLength) {
+    throw buffered(
+      `${object.readableLength} bytes were read and wait in this process; read() them and send them as data`,
+    );
+  }
+  const queued =
+    object.writableLength || (sendable instanceof dgram.Socket && sendable.getSendQueueSize?.());
+  if (queued) {
+    throw buffered(
+      `${queued} bytes were written and wait in this process; wait until they are written`,
+    );
+  }
+  if (sendable instanceof net.Server && typeof object._pipeName === 'string') {
+    const path = object._pipeName;
+    if (path !== '' && !path.startsWith('\0')) {
+      throw invalidValue(
+        'options.close',
+        `cannot be used for a server at a path: closing it removes ${path}, which the other process listens on. Exit without closing it`,
+      );
+    }
+  }
+}
+
+function buffered(reason: string): Error {
+  const message = `cannot let go of what is sent: ${reason}`;
+  return withCode(new Error(message), 'ERR_SENDFD_BUFFERED');
+}
+
+/**
+ * Stops a socket from reading while it waits to be sent. The answer starts it again.
+ *
+ * @internal
+ */
+export function holdStill(sendable: Sendable): () => void {
+  if (!(sendable instanceof net.Socket)) return () => {};
+  const handle = (sendable as Internals)._handle;
+  const flowing = sendable.readableFlowing;
+  const reading = handle?.reading;
+  if (flowing) sendable.pause();
+  if (handle && reading) {
+    handle.reading = false;
+    handle.readStop?.();
+  }
+  return () => {
+    if (sendable.destroyed) return;
+    if (handle && reading) {
+      handle.reading = true;
+      handle.readStart?.();
+    }
+    if (flowing) sendable.resume();
+  };
+}
+
+/**
+ * Closes this process's side, once the other has it. Closing is not shutting down: the connection
+ * goes on.
+ *
+ * @internal
+ */
+export function letGo(sendable: Sendable): void {
+  if (typeof sendable === 'number') {
+    // It was open a moment ago, and there is nothing that a caller could do.
+    native.close(sendable);
+    return;
+  }
+  const object = sendable as { destroy?(): void; close?(): unknown };
+  if (typeof object.destroy === 'function') {
+    object.destroy();
+  } else if (typeof object.close === 'function') {
+    const closing = object.close();
+    if (closing instanceof Promise) closing.catch(() => {});
+  }
+}

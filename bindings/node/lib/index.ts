@@ -1,0 +1,34 @@
+/**
+ * Hand an open descriptor to another process, by pid.
+ *
+ * @packageDocumentation
+ */
+
+import { native } from './native';
+
+export type { SendfdError } from './errors';
+export type { Sendable } from './handle';
+export { Message, type Which } from './message';
+export type { Kind, Path } from './native';
+export { detect, probe, type Report } from './probe';
+export { Receiver, type ReceiverEvents, type ReceiverOptions } from './receiver';
+export {
+  type SendOptions,
+  type SendSyncOptions,
+  send,
+  sendSync,
+  Target,
+  type TargetOptions,
+  type TargetSyncOptions,
+} from './send';
+
+/** The first real-time signal, for which Node has no name. */
+export const SIGRTMIN: number = native.rtmin();
+/** The last real-time signal. */
+export const SIGRTMAX: number = native.rtmax();
+/** How many descriptors one message can carry. */
+export const MAX_FDS: number = native.MAX_FDS;
+/** How many bytes of data one message can carry. */
+export const MAX_DATA: number = native.MAX_DATA;
+/** The version of the library. */
+export const version: string = native.version();

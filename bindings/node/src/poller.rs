@@ -1,0 +1,75 @@
+//! Who watches a receiver's descriptor and calls JavaScript when it is readable.
+//!
+//! libuv does it where the runtime has a libuv loop (Node, Electron): no thread, and one step from
+//! the kernel to JavaScript. Elsewhere (Bun, Deno) one thread for the whole process does it.
+
+mod thread;
+mod uv;
+
+use std::os::fd::AsRawFd;
+
+use napi::{Result, Status, sys};
+
+/// The two of them.
+pub(crate) enum Poller {
+    Uv(uv::Poller),
+    Thread(thread::Poller),
+}
+
+impl Poller {
+    /// Prepares to watch `fd`, which outlives this.
+    pub(crate) fn open(env: sys::napi_env, fd: &impl AsRawFd, uv: bool) -> Result<Self> {
+        let fd = fd.as_raw_fd();
+        if uv && let Some(poller) = uv::Poller::open(env, fd)? {
+            return Ok(Poller::Uv(poller));
+        }
+        thread::Poller::open(env, fd).map(Poller::Thread)
+    }
+
+    pub(crate) fn start(&self, env: sys::napi_env, ready: sys::napi_value) -> Result<()> {
+        match self {
+            Poller::Uv(poller) => poller.start(env, ready),
+            Poller::Thread(poller) => poller.start(env, ready),
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        match self {
+            Poller::Uv(poller) => poller.stop(),
+            Poller::Thread(poller) => poller.stop(),
+        }
+    }
+
+    pub(crate) fn keep_alive(&self, env: sys::napi_env, keep: bool) {
+        match self {
+            Poller::Uv(poller) => poller.keep_alive(keep),
+            Poller::Thread(poller) => poller.keep_alive(env, keep),
+        }
+    }
+}
+
+/// A Node-API status as a result.
+fn check(status: sys::napi_status, what: &str) -> Result<()> {
+    match Status::from(status) {
+        Status::Ok => Ok(()),
+        status => Err(napi::Error::new(status, what)),
+    }
+}
+
+/// What JavaScript threw out of a callback is nobody else's: an uncaught exception.
+///
+/// # Safety
+/// On the environment's own thread, right after the call that answered `status`.
+#[allow(unsafe_code)]
+unsafe fn throw_uncaught(env: sys::napi_env, status: sys::napi_status) {
+    if status != sys::Status::napi_pending_exception {
+        return;
+    }
+    let mut exception = std::ptr::null_mut();
+    // SAFETY: promised by the caller. While a thread is being terminated there is none.
+    unsafe {
+        if sys::napi_get_and_clear_last_exception(env, &raw mut exception) == sys::Status::napi_ok {
+            sys::napi_fatal_exception(env, exception);
+        }
+    }
+}

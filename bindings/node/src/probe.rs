@@ -1,0 +1,43 @@
+//! Which paths lead to a target.
+
+use napi::Either;
+use napi_derive::napi;
+
+use crate::Failure;
+
+/// The answer of [`probe`].
+#[napi(object, object_from_js = false)]
+pub struct Report {
+    /// The path that a send would take now.
+    pub chosen: Option<&'static str>,
+    /// Each path, in the order in which they are tried.
+    pub paths: Vec<PathReport>,
+}
+
+/// What was found of one path.
+#[napi(object, object_from_js = false)]
+pub struct PathReport {
+    /// Its name.
+    pub path: &'static str,
+    /// Why it does not lead there, if it does not.
+    pub failure: Option<Failure>,
+}
+
+/// Tries each path to process `pid` at `sig`, sending nothing.
+#[napi]
+pub fn probe(pid: i32, sig: i32) -> Either<Report, Failure> {
+    match sendfd_core::probe(pid, sig) {
+        Ok(report) => Either::A(Report {
+            chosen: report.chosen().map(sendfd_core::Path::as_str),
+            paths: report
+                .paths
+                .iter()
+                .map(|report| PathReport {
+                    path: report.path.as_str(),
+                    failure: report.error.map(Failure::from),
+                })
+                .collect(),
+        }),
+        Err(error) => Either::B(error.into()),
+    }
+}

@@ -1,0 +1,145 @@
+// { close: true }: handing over and letting go, without losing a byte.
+
+import assert from 'node:assert/strict';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { Receiver, send, sendSync } from 'sendfd';
+import { connection, fails, leaksNothing, peer, receive, sig, text } from './helpers.mjs';
+
+const refused = { code: 'ERR_SENDFD_BUFFERED' };
+const close = true;
+
+test('the connection goes on in the other process', async (t) => {
+  const other = peer(t, 'greet', sig);
+  await other.line();
+  for (const each of [send, sendSync]) {
+    await leaksNothing(async () => {
+      const { client, accepted } = await connection(t);
+      await each(other.pid, sig, accepted, { data: 'data ', close });
+      assert.ok(accepted.destroyed);
+      client.write('bytes');
+      assert.equal(await text(client), 'rust got data bytes');
+      client.destroy();
+    });
+  }
+});
+
+test('a number is closed, once', async (t) => {
+  const other = peer(t, 'receive', sig, 2);
+  await other.line();
+  const fd = fs.openSync('/dev/null');
+  await send(other.pid, sig, [fd, fd], { close });
+  assert.throws(() => fs.fstatSync(fd), { code: 'EBADF' });
+});
+
+test('a FileHandle, a server and a datagram socket are closed', async () => {
+  const receiver = new Receiver(sig);
+  const file = await fs.promises.open('/dev/null');
+  const server = net.createServer().listen(0);
+  const socket = dgram.createSocket('udp4').bind(0);
+  await Promise.all([once(server, 'listening'), once(socket, 'listening')]);
+  const closed = Promise.all([once(file, 'close'), once(server, 'close'), once(socket, 'close')]);
+  await send(process.pid, sig, [file, server, socket], { close });
+  await closed;
+  (await receive(receiver)).close();
+  receiver.close();
+});
+
+test('what was read here and waits is refused, and stays', async (t) => {
+  const receiver = new Receiver(sig);
+  const { client, accepted } = await connection(t);
+  client.write('early');
+  await once(accepted.resume().pause(), 'readable');
+  await assert.rejects(send(process.pid, sig, accepted, { close }), {
+    ...refused,
+    message: /5 bytes were read/,
+  });
+  assert.throws(() => sendSync(process.pid, sig, accepted, { close }), refused);
+  assert.equal(accepted.read().toString(), 'early');
+  assert.ok(!accepted.destroyed);
+  receiver.close();
+});
+
+test('what was written here and waits is refused, and is written', async (t) => {
+  const receiver = new Receiver(sig);
+  const { client, accepted } = await connection(t);
+  const much = 'x'.repeat(2 ** 24);
+  accepted.write(much);
+  await assert.rejects(send(process.pid, sig, accepted, { close }), {
+    ...refused,
+    message: /bytes were written/,
+  });
+  accepted.end();
+  assert.equal((await text(client)).length, much.length);
+  receiver.close();
+});
+
+test('a socket that HTTP reads from is refused', async () => {
+  const receiver = new Receiver(sig);
+  const server = http.createServer(async (request, response) => {
+    const error = await send(process.pid, sig, request.socket, { close }).catch((error) => error);
+    response.setHeader('connection', 'close');
+    response.end(error.code);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const response = await fetch(`http://127.0.0.1:${server.address().port}/`);
+  assert.equal(await response.text(), refused.code);
+  server.close();
+  receiver.close();
+});
+
+test('a server at a path is refused: closing it would remove the path', async () => {
+  const receiver = new Receiver(sig);
+  const at = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'sendfd-')), 'socket');
+  const server = net.createServer().listen(at);
+  await once(server, 'listening');
+  await assert.rejects(send(process.pid, sig, server, { close }), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    message: /removes/,
+  });
+  assert.ok(fs.existsSync(at));
+  server.close();
+  receiver.close();
+});
+
+test('while it waits, bytes that arrive stay in the kernel for the target', async (t) => {
+  // One that is being read when it is sent, as most are.
+  const { client, accepted } = await connection(t, { pauseOnConnect: false });
+  accepted.on('data', () => assert.fail('read here'));
+  const sending = send(process.pid, sig, accepted, { close, timeout: 60_000 });
+  client.end('for the target');
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  const receiver = new Receiver(sig);
+  await sending;
+  assert.ok(accepted.destroyed);
+  const socket = (await receive(receiver)).socket();
+  assert.equal(await text(socket), 'for the target');
+  receiver.close();
+});
+
+test('what could not be sent goes on here as before', async (t) => {
+  for (const flowing of [true, false]) {
+    const { client, accepted } = await connection(t, { pauseOnConnect: false });
+    const all = flowing ? text(accepted) : null;
+    await new Promise(setImmediate);
+    const sending = send(process.pid, sig, accepted, { close, timeout: 10 });
+    client.end('still here');
+    await fails(() => sending, 'ETIMEDOUT', -110);
+    assert.ok(!accepted.destroyed);
+    assert.equal(await (all ?? text(accepted)), 'still here');
+  }
+});
+
+test('a socket that is destroyed while it waits is not sent', async (t) => {
+  const { accepted } = await connection(t);
+  const sending = send(process.pid, sig, accepted, { timeout: 60_000 });
+  accepted.destroy();
+  await fails(() => sending, 'EBADF', -9);
+});

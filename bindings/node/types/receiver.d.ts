@@ -1,0 +1,62 @@
+import { EventEmitter } from 'node:events';
+import { type SendfdError } from './errors';
+import { Message } from './message';
+/** How a receiver is opened. */
+export interface ReceiverOptions {
+    /** Users whose messages are accepted, beside this process's own and root. Each costs a descriptor. */
+    uids?: readonly number[] | undefined;
+    /**
+     * How many bytes senders that came by `pidfd` can have queued together, by the kernel's count, in
+     * which the smallest message takes about 768. By default 212,992, some 277 messages.
+     */
+    queueBytes?: number | undefined;
+}
+/** The events of a {@link Receiver}. */
+export interface ReceiverEvents {
+    message: [message: Message];
+    error: [error: SendfdError];
+    close: [];
+}
+/**
+ * Receives what other processes send to this process at one signal. No signal is raised.
+ *
+ * While somebody wants messages, a listener for 'message' or an iterator that waits for one, it
+ * receives, and keeps the event loop alive unless `unref()` was called. At other times messages
+ * stay in the kernel's queue, and senders find it full in the end: that is the backpressure. It
+ * uses no thread of libuv's pool, and in Node no thread at all.
+ *
+ * - 'message' (message): the listener owns it, see {@link Message}.
+ * - 'error' (error): receiving failed, with `EMFILE` when the descriptor table is full. No message
+ *   is lost, and receiving goes on by itself when it can. It is reported once, until a message
+ *   is received again; to the iterator if one is waiting.
+ * - 'close': it is closed.
+ *
+ * A process can have one receiver for each signal, in whichever of its threads.
+ */
+export declare class Receiver extends EventEmitter<ReceiverEvents> {
+    #private;
+    readonly sig: number;
+    /**
+     * Listens on `sig`, from `SIGRTMIN` to `SIGRTMAX`. Throws `EINVAL` for another signal,
+     * `EADDRINUSE` if this process already listens there, and `EMFILE`, `ENFILE`, `ENOMEM`. Senders
+     * get `EPERM` unless they are this process's user, root or one of `uids`.
+     */
+    constructor(sig: number, options?: ReceiverOptions);
+    /** How many records were dropped: from users not accepted, or not made by this library. */
+    get dropped(): number;
+    /** Lets the event loop end although this receives. */
+    unref(): this;
+    /** Keeps the event loop alive while this receives; so it does by default. */
+    ref(): this;
+    /**
+     * Closes it and what nobody received; senders get `ECONNREFUSED` from then on. Iterators end.
+     * 'close' is emitted a little later. May be called again.
+     */
+    close(): void;
+    [Symbol.asyncDispose](): Promise<void>;
+    /**
+     * Receives a message each time one is asked for. Ends when the receiver is closed. Leaving the
+     * loop leaves the receiver open, with what it has not given out.
+     */
+    [Symbol.asyncIterator](): AsyncIterableIterator<Message>;
+}
