@@ -3,6 +3,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
+PYTHON ?= python3
 REQUESTS ?= 2000
 
 export PREFIX DESTDIR
@@ -12,16 +13,28 @@ target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # The workers of the demo: NAME=COMMAND. One more language is one more line.
 WORKERS = \
     "rust=$(target)/release/pool-worker" \
-    "c=build/examples/worker-c"
+    "c=build/examples/worker-c" \
+    "python=.venv/bin/python examples/pool/worker.py" \
+    "python-asyncio=.venv/bin/python examples/pool/worker_asyncio.py" \
+    "node=node examples/pool/worker.mjs"
 
-.PHONY: help demo test test-core test-c lint bench header install uninstall clean need-rust need-cc need-curl
+# Senders in other languages, for the tests in a kernel that has the call.
+SENDERS = \
+    "c=$(abspath build/tests/send)" \
+    "python=$(abspath .venv/bin/python) $(abspath tests/senders/send.py)" \
+    "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
+
+.PHONY: help demo test test-core test-c test-python test-node test-kernel lint bench bench-kernel \
+    header install uninstall clean need-rust need-cc need-curl need-python need-node
 
 help:
 	@echo 'make demo        hand real TCP connections to workers in several languages'
 	@echo 'make demo SERVE=1    the same, and stay up until Ctrl-C'
 	@echo 'make test        all tests that need no kernel build'
+	@echo 'make test-kernel     build a kernel with sendfd(2), and test it and the library in it'
 	@echo 'make lint        formatting, clippy, and what else reads code'
 	@echo 'make bench       timings against other ways, as ratios'
+	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'
 	@echo 'make install     the C library and headers, with PREFIX and DESTDIR'
 	@echo 'make header      generate include/sendfd.h anew'
 	@echo 'make clean       remove all that was built'
@@ -37,14 +50,28 @@ need-cc:
 need-curl:
 	$(call need,curl,which makes the requests of the demo)
 
-demo: need-rust need-cc need-curl
+need-python:
+	$(call need,$(PYTHON),for the Python package)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo 'missing: Python 3.10 or later, for the Python package' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	    { echo 'missing: the venv module of Python (package python3-venv on Debian)' >&2; exit 1; }
+need-node:
+	$(call need,node,for the Node package)
+	$(call need,npm,for the Node package)
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
+	    { echo 'missing: Node 20 or later, for the Node package' >&2; exit 1; }
+
+demo: need-rust need-cc need-python need-node need-curl
 	@echo '== building the library, the front and the workers'
 	$(CARGO) build --release -p sendfd-examples
 	$(MAKE) --no-print-directory -C sendfd-capi examples
+	$(MAKE) --no-print-directory -C bindings/python setup
+	$(MAKE) --no-print-directory -C bindings/node setup
 	@echo '== running the demo'
 	$(target)/release/pool-front $(if $(SERVE),--serve,--requests $(REQUESTS)) $(WORKERS)
 
-test: test-core test-c
+test: test-core test-c test-python test-node
 
 test-core: need-rust
 	@echo '== the library, across processes and users'
@@ -54,20 +81,51 @@ test-c: need-rust need-cc
 	@echo '== the C library, its headers and its installation'
 	$(MAKE) --no-print-directory -C sendfd-capi check-header test
 
+test-python: need-rust need-python
+	@echo '== the Python package'
+	$(MAKE) --no-print-directory -C bindings/python test
+
+test-node: need-rust need-node
+	@echo '== the Node package'
+	$(MAKE) --no-print-directory -C bindings/node test
+
+build/tests/send: tests/senders/send.c include/sendfd.h
+	$(MAKE) --no-print-directory -C sendfd-capi build
+	@mkdir -p $(@D)
+	$(or $(CC),cc) -std=c11 -O2 -g -Wall -Wextra -Werror -Iinclude $< -o $@ -Lbuild/lib -lsendfd -Wl,-rpath,$(abspath build/lib)
+
+# kernel/build says what it needs, and as root installs it.
+test-kernel: need-rust need-cc need-python need-node build/tests/send
+	$(MAKE) --no-print-directory -C bindings/python setup
+	$(MAKE) --no-print-directory -C bindings/node setup
+	@echo '== sendfd(2)'
+	kernel/test
+	@echo '== the library, in a kernel with sendfd(2) and in one without'
+	tests/in-kernel $(SENDERS)
+
+bench-kernel:
+	kernel/bench
+
 build/bench/%: tests/bench/%.c include/sendfd.h need-cc
 	@$(MAKE) --no-print-directory -C sendfd-capi build
 	@mkdir -p $(@D)
 	$(or $(CC),cc) -std=c11 -O2 -g -Wall -Wextra -Iinclude $< -o $@ -Lbuild/lib -lsendfd -Wl,-rpath,$(abspath build/lib)
 
-bench: need-rust build/bench/handoff build/bench/contact
+bench: need-rust need-cc need-python need-node build/bench/handoff build/bench/contact
 	@echo '== one hand-off, against sendmsg and recvmsg by hand'
 	build/bench/handoff
 	@echo '== first contact, and what a target and a receiver cost'
 	build/bench/contact
+	@echo '== Python, against its standard library'
+	$(MAKE) --no-print-directory -C bindings/python bench
+	@echo '== Node, against child.send and a unix socket'
+	$(MAKE) --no-print-directory -C bindings/node bench
 
-lint: need-rust
+lint: need-rust need-python need-node
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(MAKE) --no-print-directory -C bindings/python lint
+	$(MAKE) --no-print-directory -C bindings/node lint
 
 header: need-rust
 	$(MAKE) --no-print-directory -C sendfd-capi header
@@ -78,3 +136,4 @@ install uninstall: need-rust need-cc
 clean:
 	$(CARGO) clean
 	rm -rf build .venv
+	$(MAKE) --no-print-directory -C bindings/node clean

@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::process::Process;
-use crate::signal;
+use crate::{signal, sys};
 
 /// Where the sending end of an inbox is, in the target's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,12 @@ pub(crate) enum Missing {
 /// kernel allocate no larger table than it must.
 const TABLE_SIZES: [RawFd; 6] = [256, 1024, 4096, 16_384, 65_536, 262_144];
 
-fn places(sig: i32) -> impl Iterator<Item = RawFd> {
-    TABLE_SIZES
-        .into_iter()
-        .map(move |size| size - 1 - (sig - signal::KERNEL_RTMIN))
+/// The numbers to try, in this order. The last one is just below `limit`, which is only asked for when
+/// the others are taken: a table full to near its limit is rare.
+fn places(sig: i32, limit: impl FnOnce() -> Option<RawFd>) -> impl Iterator<Item = RawFd> {
+    let last = std::iter::once_with(limit).flatten();
+    let sizes = TABLE_SIZES.into_iter().chain(last);
+    sizes.map(move |size| size - 1 - (sig - signal::KERNEL_RTMIN))
 }
 
 /// Makes the marker for `tx` and puts it where senders look first.
@@ -50,13 +52,13 @@ pub(crate) fn create(sig: i32, tx: &OwnedFd) -> Result<OwnedFd, Errno> {
     let mut name = ArrayString::<64>::new();
     let _ = write!(name, "sendfd:1:{sig}:{}:{inode}", tx.as_raw_fd());
     let memfd = rustix::fs::memfd_create(name.as_str(), MemfdFlags::CLOEXEC)?;
-    for place in places(sig) {
+    for place in places(sig, || sys::descriptor_limit(0)) {
         match rustix::io::fcntl_dupfd_cloexec(&memfd, place) {
             Ok(placed) if placed.as_raw_fd() == place => return Ok(placed),
             // Taken. The number that was given instead is no better than the one there is.
             Ok(_) => {}
-            // At the limit of the table: no higher place will do either.
-            Err(_) => break,
+            // Above the limit.
+            Err(_) => {}
         }
     }
     Ok(memfd)
@@ -85,7 +87,7 @@ pub(crate) fn find<T>(
         }
     };
 
-    for place in places(sig) {
+    for place in places(sig, || sys::descriptor_limit(process.pid())) {
         let mut number = ArrayString::<12>::new();
         let _ = write!(number, "{place}\0");
         let number = std::ffi::CStr::from_bytes_with_nul(number.as_bytes()).unwrap_or(c"");
@@ -158,9 +160,10 @@ mod tests {
 
     #[test]
     fn each_signal_has_places_of_its_own() {
-        let mut all: Vec<_> = (32..=64).flat_map(places).collect();
+        let all = |sig| places(sig, || Some(20_000));
+        let mut all: Vec<_> = (32..=64).flat_map(all).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 33 * TABLE_SIZES.len());
+        assert_eq!(all.len(), 33 * (TABLE_SIZES.len() + 1));
     }
 }

@@ -417,6 +417,22 @@ pub(crate) fn replace(old: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
     check(unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) }.into()).map(drop)
 }
 
+/// How many descriptors a process can have: another one, by its pid, or with 0 this one. `None` where
+/// that is not told or not limited.
+///
+/// # References
+/// - [prlimit(2)](https://man7.org/linux/man-pages/man2/prlimit.2.html)
+pub(crate) fn descriptor_limit(pid: i32) -> Option<RawFd> {
+    let mut limit = MaybeUninit::<libc::rlimit64>::uninit();
+    // SAFETY: asks only; the call fills `limit` when it succeeds.
+    let limit = unsafe {
+        let answer = libc::prlimit64(pid, libc::RLIMIT_NOFILE, ptr::null(), limit.as_mut_ptr());
+        check(answer.into()).ok()?;
+        limit.assume_init()
+    };
+    RawFd::try_from(limit.rlim_cur).ok()
+}
+
 // ---------------------------------------------------------------- the clock
 
 /// The monotonic clock as a whole number, which is compared for every message.

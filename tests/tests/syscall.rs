@@ -341,3 +341,34 @@ fn a_full_queue_of_signals_is_eagain() {
     let received: Vec<_> = answer.split(';').map(|signal| word(signal, "fd")).collect();
     assert_eq!(received, sent);
 }
+
+#[test]
+fn senders_in_every_language_reach_a_program_of_2014() {
+    // NAME=COMMAND, a line each.
+    let senders = std::env::var("SENDFD_TEST_SENDERS").unwrap_or_default();
+    if !has_sendfd() || !has("senders", !senders.is_empty()) {
+        return;
+    }
+    for line in senders.lines() {
+        let (name, command) = line.split_once('=').expect("NAME=COMMAND");
+        let mut target = peer();
+        let (pid, sig) = (target.pid(), signal(3));
+        target.ok(format!("catch sig={sig}"));
+        let passenger = std::fs::File::open(std::env::current_exe().expect("this")).expect("open");
+        let inode = rustix::fs::fstat(&passenger).expect("open").st_ino;
+        let mut words = command.split_ascii_whitespace();
+        let mut sender = std::process::Command::new(words.next().expect("a program"))
+            .args(words)
+            .args([pid.to_string(), sig.to_string()])
+            .stdin(passenger)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let answer = target.ok(format!("signals how=sigwaitinfo sig={sig} n=1"));
+        assert_eq!(
+            answer,
+            format!("pid={} uid=0 fd={inode}", sender.id()),
+            "{name}"
+        );
+        assert!(sender.wait().expect("ours").success(), "{name}");
+    }
+}
