@@ -16,7 +16,10 @@ function worker(body) {
     const { parentPort } = require('node:worker_threads');
     const { Receiver, Target, send } = require(${JSON.stringify(library)});
     ${body}`;
-  return new Worker(source, { eval: true });
+  const thread = new Worker(source, { eval: true });
+  // Asked for at once: the end may come together with what the thread said last.
+  thread.exited = once(thread, 'exit');
+  return thread;
 }
 
 test('a worker thread receives', async () => {
@@ -28,9 +31,10 @@ test('a worker thread receives', async () => {
         message.close();
         receiver.close();
       });`);
+    const said = once(thread, 'message');
     await send(process.pid, sig, null_, { tag: 5, timeout: 60_000 });
-    assert.deepEqual(await once(thread, 'message'), [5n]);
-    await once(thread, 'exit');
+    assert.deepEqual(await said, [5n]);
+    await thread.exited;
   });
 });
 
@@ -42,7 +46,7 @@ test('a worker thread sends', async () => {
     assert.equal(message.tag, 6n);
     message.close();
     receiver.close();
-    await once(thread, 'exit');
+    await thread.exited;
   });
 });
 
@@ -107,7 +111,7 @@ test('a receiver in each thread, and one signal for one of them', async () => {
       receiver.on('message', (message) => { message.close(); receiver.close(); });`);
     assert.deepEqual(await once(thread, 'message'), ['EADDRINUSE']);
     await send(process.pid, sig + 1, null_);
-    await once(thread, 'exit');
+    await thread.exited;
     await send(process.pid, sig, null_);
     const [message] = await once(receiver, 'message');
     message.close();
