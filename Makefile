@@ -16,7 +16,7 @@ WORKERS = \
     "c=build/examples/worker-c" \
     "python=.venv/bin/python examples/pool/worker.py" \
     "python-asyncio=.venv/bin/python examples/pool/worker_asyncio.py" \
-    "node=node examples/pool/worker.mjs"
+    "node=node bindings/node/examples/pool/worker.mjs"
 
 # Senders in other languages, for the tests in a kernel that has the call.
 SENDERS = \
