@@ -62,9 +62,3 @@ pub use wire::{MAX_DATA, MAX_FDS};
 
 /// The version of this library, as `major.minor.patch`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-#[doc(hidden)]
-pub mod fuzzing {
-    //! What the fuzz target drives: the parser of records, which is not otherwise public.
-    pub use crate::wire::Header;
-}

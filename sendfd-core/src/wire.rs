@@ -36,7 +36,7 @@ pub(crate) const HEADER_LEN: usize = 24;
 
 /// What a record says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     pub(crate) sig: i32,
     pub(crate) nfds: u16,
     pub(crate) data_len: u32,
@@ -47,7 +47,7 @@ impl Header {
     /// The bytes of this header.
     #[must_use]
     #[inline]
-    pub fn encode(&self) -> [u8; HEADER_LEN] {
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[0..4].copy_from_slice(&MAGIC);
         // A checked signal is between the kernel's first and last.
@@ -62,7 +62,7 @@ impl Header {
     /// How many descriptors really came is for the caller to compare.
     #[must_use]
     #[inline]
-    pub fn parse(record: &[u8]) -> Option<Header> {
+    pub(crate) fn parse(record: &[u8]) -> Option<Header> {
         let (bytes, data) = record.split_first_chunk::<HEADER_LEN>()?;
         let header = Header {
             sig: i32::from(bytes[4]) + signal::KERNEL_RTMIN,
@@ -215,6 +215,34 @@ mod tests {
             let mut record = record();
             record[at] ^= 0x80;
             assert_eq!(Header::parse(&record), None, "byte {at}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_parses_says_what_it_is(record: Vec<u8>) {
+            check(&record);
+        }
+
+        /// Most random bytes are no record, so these begin like one.
+        #[test]
+        fn whatever_begins_well_does_too(sig: u8, nfds: u16, len: u32, tag: u64, data: Vec<u8>) {
+            let mut record = MAGIC.to_vec();
+            record.extend([sig, 0]);
+            record.extend(nfds.to_le_bytes());
+            record.extend((len % 300).to_le_bytes());
+            record.extend([0; 4]);
+            record.extend(tag.to_le_bytes());
+            record.extend(data);
+            check(&record);
+        }
+    }
+
+    fn check(record: &[u8]) {
+        if let Some(header) = Header::parse(record) {
+            assert_eq!(header.encode(), record[..HEADER_LEN]);
+            assert_eq!(header.data_len as usize, record.len() - HEADER_LEN);
+            assert!((1..=MAX_FDS).contains(&usize::from(header.nfds)));
         }
     }
 
