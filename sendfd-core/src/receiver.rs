@@ -420,6 +420,9 @@ impl State {
         // Other threads do not exist in the child: no handler runs there, and there is no agent to
         // join or detach.
         sys::forget_handlers();
+        if let Some(self_pipe) = self.self_pipe.take() {
+            self_pipe.disown();
+        }
         mem::forget(self.agent.take());
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct SelfPipe {
     write_end: OwnedFd,
     /// Readable while the signal is pending because every thread blocks it.
     pub(crate) pending: OwnedFd,
+    /// Whether a fork left what is in the pipe to the parent.
+    inherited: bool,
 }
 
 impl SelfPipe {
@@ -51,6 +53,7 @@ impl SelfPipe {
             caught,
             write_end,
             pending,
+            inherited: false,
         })
     }
 
@@ -63,10 +66,18 @@ impl SelfPipe {
     pub(crate) fn next_pending(&self) -> Result<(OwnedFd, Credentials), Errno> {
         sys::read_pending(self.pending.as_fd())
     }
+
+    /// In a forked child: lets go of the pipe, which is the parent's too, without reading from it.
+    pub(crate) fn disown(mut self) {
+        self.inherited = true;
+    }
 }
 
 impl Drop for SelfPipe {
     fn drop(&mut self) {
+        if self.inherited {
+            return sys::release(self.sig, self.write_end.as_fd());
+        }
         // Ignored from here on: the kernel then refuses further sends, and no signal that is still
         // pending kills the process later. What has arrived by then is closed.
         while self.next_pending().is_ok() {}

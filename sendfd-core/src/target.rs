@@ -75,7 +75,9 @@ impl Target {
         self.key.sig
     }
 
-    /// Sends duplicates of `fds` in one message: one system call, without allocation.
+    /// Sends duplicates of `fds` in one message: one system call, without allocation. (On the
+    /// `syscall` path a second one asks before whether the process still lives, as that call takes a
+    /// pid, which may come to mean another.)
     ///
     /// Blocks only as long as [`SendOptions::wait`] allows, for room in the target's queue or for a
     /// target that has closed its receiver to open one again. `fds` are only borrowed. On an error,

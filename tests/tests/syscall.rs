@@ -120,6 +120,28 @@ fn closing_a_receiver_leaves_no_signal_behind() {
 }
 
 #[test]
+fn a_forked_child_takes_nothing_of_what_its_parent_was_sent() {
+    if !has_sendfd() {
+        return;
+    }
+    let (mut sender, mut target, pid, sig) = pair();
+    let sent: Vec<_> = (0..5)
+        .map(|_| sender.ok(format!("send pid={pid} sig={sig} paths=syscall")))
+        .collect();
+    let answer = target.ok(format!("fork-recv sig={sig}"));
+    assert!(
+        answer.starts_with(&format!("errno={}", libc::EBADF)),
+        "{answer}"
+    );
+    for sent in sent {
+        assert_eq!(
+            word(&target.ok(format!("recv sig={sig} ms=5000")), "fds"),
+            sent
+        );
+    }
+}
+
+#[test]
 fn errors() {
     if !has_sendfd() {
         return;
