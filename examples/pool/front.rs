@@ -277,6 +277,8 @@ fn load(
             .arg(format!("http://{address}/[1-{round}]"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // With --parallel it shows its progress whatever it is told. What fails is counted.
+            .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("cannot run curl, which makes the requests: {error}"))?;
         if done >= requests / 2
