@@ -1,8 +1,10 @@
-//! Sandboxes that refuse pidfd_getfd(2).
+//! Sandboxes: filters that refuse pidfd_getfd(2), a narrowed environment, pid namespaces.
 
 mod common;
-use common::{default_path, pair};
-use sendfd_tests::word;
+use std::process::Command;
+
+use common::{PATHS, PROGRAM, default_path, pair, peer};
+use sendfd_tests::{Peer, has, has_root, signal, word};
 
 #[test]
 fn a_filter_that_answers_eperm() {
@@ -48,5 +50,71 @@ fn a_filter_that_answers_enosys() {
     assert_eq!(
         word(&target.ok(format!("recv sig={sig} ms=5000")), "path"),
         "name"
+    );
+}
+
+#[test]
+fn an_environment_that_names_the_paths() {
+    let (_, mut target, pid, sig) = pair();
+    let sender = |list: &str| Peer::start_command(Command::new(PROGRAM).env("SENDFD_PATHS", list));
+    for (list, path) in [
+        ("name", "name"),
+        (" name , ", "name"),
+        ("pidfd,name", "pidfd"),
+    ] {
+        let mut sender = sender(list);
+        let chosen = sender.ok(format!("target pid={pid} sig={sig}"));
+        assert_eq!(word(&chosen, "path"), path, "{list}");
+        sender.ok("tsend");
+        target.ok(format!("recv sig={sig} ms=5000"));
+    }
+    let mut narrowed = sender("name");
+    let text = narrowed.fails(
+        format!("send pid={pid} sig={sig} paths=pidfd"),
+        libc::EOPNOTSUPP,
+    );
+    assert!(text.contains("not offered here: pidfd"), "{text}");
+    let mut wrong = sender("pidfd,nmae");
+    let text = wrong.fails(format!("send pid={pid} sig={sig}"), libc::EINVAL);
+    assert!(text.contains("SENDFD_PATHS"), "{text}");
+}
+
+#[test]
+fn a_target_in_a_pid_namespace_of_its_own() {
+    let unshares = Command::new("unshare")
+        .args(["--pid", "--fork", "true"])
+        .output();
+    let unshares = unshares.is_ok_and(|output| output.status.success());
+    if !has_root() || !has("unshare", unshares) {
+        return;
+    }
+    let mut inner = Peer::start_command(Command::new("unshare").args([
+        "--pid",
+        "--fork",
+        "--kill-child",
+        PROGRAM,
+    ]));
+    let sig = signal(0);
+    inner.ok(format!("open sig={sig}"));
+    // It calls itself 1. Here it is the child of unshare.
+    let children = format!("/proc/{0}/task/{0}/children", inner.pid());
+    let children = std::fs::read_to_string(children).expect("/proc");
+    let pid: i32 = children.trim().parse().expect("one child");
+    let mut outer = peer();
+    for path in PATHS {
+        let sent = outer.ok(format!("send pid={pid} sig={sig} paths={path}"));
+        let answer = inner.ok(format!("recv sig={sig} ms=5000"));
+        assert_eq!(
+            (word(&answer, "fds"), word(&answer, "path")),
+            (sent.as_str(), path)
+        );
+        // Whom it cannot see has no pid there.
+        assert_eq!((word(&answer, "pid"), word(&answer, "uid")), ("0", "0"));
+    }
+    // Its own pid 1 is not the first process of the machine.
+    let sent = inner.ok(format!("send pid=1 sig={sig} paths=name"));
+    assert_eq!(
+        word(&inner.ok(format!("recv sig={sig} ms=5000")), "fds"),
+        sent
     );
 }

@@ -23,7 +23,7 @@ pub fn default_path(first: &'static str) -> &'static str {
     if has_call() { "syscall" } else { first }
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_peer");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_peer");
 
 pub fn peer() -> Peer {
     Peer::start(Path::new(PROGRAM))
