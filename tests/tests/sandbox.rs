@@ -97,9 +97,7 @@ fn a_target_in_a_pid_namespace_of_its_own() {
     let sig = signal(0);
     inner.ok(format!("open sig={sig}"));
     // It calls itself 1. Here it is the child of unshare.
-    let children = format!("/proc/{0}/task/{0}/children", inner.pid());
-    let children = std::fs::read_to_string(children).expect("/proc");
-    let pid: i32 = children.trim().parse().expect("one child");
+    let pid = child_of(inner.pid());
     let mut outer = peer();
     for path in PATHS {
         let sent = outer.ok(format!("send pid={pid} sig={sig} paths={path}"));
@@ -117,4 +115,16 @@ fn a_target_in_a_pid_namespace_of_its_own() {
         word(&inner.ok(format!("recv sig={sig} ms=5000")), "fds"),
         sent
     );
+}
+
+/// The one process whose parent is `pid`. (Not all kernels have /proc/PID/task/TID/children.)
+fn child_of(pid: i32) -> i32 {
+    let parent = format!("PPid:\t{pid}");
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        status.is_ok_and(|status| status.lines().any(|line| line == parent))
+    };
+    pids.find(is_child).expect("a child")
 }
