@@ -232,7 +232,7 @@ impl Receiver {
     /// Runs `f` on this receiver's state, unless a fork left that to the parent.
     #[inline]
     fn with<T>(&self, f: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
-        let mut place = fork::lock(fork::place(self.sig));
+        let mut place = fork::lock(self.place());
         match place.as_mut().filter(|state| state.id == self.id) {
             Some(state) => f(state),
             None if self.closed.get().is_some() => Err(Cause::Closed),
