@@ -49,6 +49,11 @@
 
 /**
  * Receives what other processes send to this process at one real-time signal. No signal is raised.
+ *
+ * Where messages queue up, and no thread waits and sendfd_receiver_fd was never used, up to eight
+ * are taken from the kernel at once and given out one by one, which is much cheaper. So the
+ * descriptors of the next seven may be in this process's table early. They are closed with the
+ * receiver, and in a forked child.
  */
 typedef struct sendfd_receiver sendfd_receiver;
 
@@ -402,8 +407,9 @@ int sendfd_receiver_open(int sig,
  * Returns the descriptor, or
  *   -EINVAL  receiver is NULL
  *
- * Does not block. Safe from any thread and in a signal handler. In a forked child the descriptor
- * is never readable.
+ * Does not block. Safe from any thread. Not for use in a signal handler. In a forked child the
+ * descriptor is never readable. From its first use on, no message is taken from the kernel before
+ * it is asked for.
  *
  * See also: poll(2), epoll(7).
  */

@@ -30,6 +30,7 @@ mod cache;
 mod connections;
 mod error;
 mod fork;
+mod gate;
 mod inbox;
 mod kind;
 mod listen;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use crate::error::Cause;
 use crate::path::Path;
 use crate::sys;
 use crate::wire::{MAX_DATA, MAX_FDS};
@@ -100,33 +99,11 @@ impl Room for Message {
     }
 }
 
-impl Message {
-    /// What it needs is more than the room that was lent for it.
-    pub(crate) fn too_big(&self) -> Cause {
-        Cause::RoomTooSmall {
-            fds: self.fds.len(),
-            data: self.data.len(),
-        }
-    }
-
-    /// This message once more on its way out, as the receiver does with one that it had to hold.
-    pub(crate) fn incoming(&mut self) -> Incoming<'_> {
-        Incoming {
-            fds: Descriptors(Source::Held(self.fds.drain(..))),
-            data: &self.data,
-            tag: self.tag,
-            sender: self.sender,
-            path: self.path,
-        }
-    }
-}
-
 /// The descriptors of an [`Incoming`] message. Dropping it closes what was not taken.
 pub struct Descriptors<'a>(Source<'a>);
 
 enum Source<'a> {
     Received(sys::ReceivedFds<'a>),
-    Held(std::vec::Drain<'a, OwnedFd>),
     Caught(Option<OwnedFd>),
 }
 
@@ -149,7 +126,6 @@ impl Iterator for Descriptors<'_> {
     fn next(&mut self) -> Option<OwnedFd> {
         match &mut self.0 {
             Source::Received(fds) => fds.next(),
-            Source::Held(fds) => fds.next(),
             Source::Caught(fd) => fd.take(),
         }
     }
@@ -158,7 +134,6 @@ impl Iterator for Descriptors<'_> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.0 {
             Source::Received(fds) => fds.size_hint(),
-            Source::Held(fds) => fds.size_hint(),
             Source::Caught(fd) => fd.iter().size_hint(),
         }
     }

@@ -1,19 +1,20 @@
 //! The receiving end as a program sees it: one pollable descriptor, one `recv` for every path.
 
-use std::collections::VecDeque;
 use std::mem::{self, MaybeUninit};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
 use crate::connections::{self, Connections};
 use crate::error::{Attempt, Cause, Error, Result};
 use crate::fork::{self, Place};
+use crate::gate::{Gate, Verdict};
 use crate::inbox::Inbox;
 use crate::listen::Agent;
 use crate::message::{Credentials, Descriptors, Incoming, Message, Room};
@@ -22,7 +23,6 @@ use crate::self_pipe::SelfPipe;
 use crate::signal;
 use crate::sys::{self, Record};
 use crate::wait::{Deadline, Wait, timespec};
-use crate::wire::{HEADER_LEN, Header, MAX_FDS};
 
 /// What a receiver may be opened with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +46,11 @@ pub struct ReceiverOptions<'a> {
 /// user), an epoll descriptor; and one more for each sender that came by the `name` path, which it
 /// lets go again, without loss, when the table gets tight.
 ///
+/// Where messages queue up, and no thread waits here and [`AsFd`] was never used, up to eight are
+/// taken from the kernel at once and given out one by one, which is much cheaper. So the descriptors
+/// of the next seven may be in this process's table early. They are closed with the receiver, and in
+/// a forked child.
+///
 /// Threads may share a receiver. A forked child's copy receives nothing (`EBADF`) and keeps nothing
 /// of its parent's alive. Not for use in a signal handler.
 ///
@@ -60,7 +65,6 @@ pub struct Receiver {
     /// Tells this receiver from a later one of this process on the same signal.
     id: u64,
     epoll: Arc<OwnedFd>,
-    pace: Pace,
     /// Set by [`Receiver::close`]. It keeps `epoll` ready, so that threads which wait there find out.
     closed: OnceLock<OwnedFd>,
 }
@@ -107,7 +111,6 @@ impl Receiver {
             sig,
             id: state.id,
             epoll: Arc::clone(&state.epoll),
-            pace: Pace::default(),
             closed: OnceLock::new(),
         };
         *place = Some(state);
@@ -124,7 +127,7 @@ impl Receiver {
     /// accepted, or not made by this library.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.with(|state| Ok(state.dropped)).unwrap_or(0)
+        self.with(|state| Ok(state.gate.dropped())).unwrap_or(0)
     }
 
     /// Receives one message into a new [`Message`]. See [`Receiver::recv_into`].
@@ -150,7 +153,7 @@ impl Receiver {
     /// - `EMSGSIZE`: the message needs more room than there is. It stays. (Not with a [`Message`].)
     /// - `EBADF`: the receiver was closed, or inherited through fork.
     pub fn recv_into(&self, room: &mut impl Room, wait: Wait) -> Result<()> {
-        self.receive(wait, |state, look| state.take(room, look))
+        self.recv_many(slice::from_mut(room), wait).map(drop)
     }
 
     /// Receives as many messages as are there, one for each of `rooms` at most. Blocks as long as
@@ -164,7 +167,7 @@ impl Receiver {
         if rooms.is_empty() {
             return Ok(0);
         }
-        self.receive(wait, |state, look| state.take_many(rooms, look))
+        self.receive(wait, |state, look| state.take(rooms, look))
     }
 
     /// Stops listening now, while other threads may still hold the receiver: those that wait in it
@@ -192,41 +195,44 @@ impl Receiver {
         wait: Wait,
         mut take: impl FnMut(&mut State, Look) -> Answer<T>,
     ) -> Result<T> {
-        let deadline = Deadline::after(wait);
-        // Who waits anyway learns from the wait where to look.
-        let mut look = match wait {
-            Wait::Never => Look::Around,
-            _ if self.pace.is_slow() => self.sleep(deadline)?,
-            _ => Look::Nowhere,
-        };
-        loop {
-            match self.with(|state| take(state, look)) {
-                Err(Cause::Empty) if deadline.waits() => {
-                    self.pace.missed();
-                    look = self.sleep(deadline)?;
-                }
-                result => {
-                    if matches!(look, Look::Nowhere) {
-                        self.pace.hit();
-                    }
-                    return result.map_err(|cause| self.error(cause));
-                }
+        let mut result = self.with(|state| {
+            if wait == Wait::Never {
+                return take(state, Look::Around);
+            }
+            // Who waits anyway learns from the wait where to look.
+            if state.taken.is_empty() && state.pace.is_slow() {
+                return state.before_sleep(Err(Cause::Empty));
+            }
+            let result = take(state, Look::Nowhere);
+            state.pace.tried(&result);
+            state.before_sleep(result)
+        });
+        if wait != Wait::Never && matches!(result, Err(Cause::Empty)) {
+            let deadline = Deadline::after(wait);
+            // However short the time, it was not too short for one look.
+            let mut left = deadline.left().or(Some(Duration::ZERO));
+            while matches!(result, Err(Cause::Empty)) {
+                let look = self.sleep(left);
+                result = self.with(|state| {
+                    state.sleepers -= 1;
+                    let result = take(state, look?);
+                    state.before_sleep(result)
+                });
+                left = deadline.left();
             }
         }
+        result.map_err(|cause| self.error(cause))
     }
 
-    fn sleep(&self, deadline: Deadline) -> Result<Look> {
+    fn sleep(&self, left: Option<Duration>) -> Answer<Look> {
         let handled = sys::handled();
-        let sleep = || {
-            let left = deadline.left().ok_or(Cause::NeverCame)?;
-            match next_ready(self.epoll.as_fd(), timespec(left).as_ref()) {
-                Ok(ready) => ready.map(Look::At).ok_or(Cause::NeverCame),
-                // Not a signal of the program's: it has brought a message.
-                Err(Errno::INTR) if sys::handled() != handled => Ok(Look::Around),
-                Err(errno) => Err(errno.into()),
-            }
-        };
-        sleep().map_err(|cause| self.error(cause))
+        let left = left.ok_or(Cause::NeverCame)?;
+        match next_ready(self.epoll.as_fd(), timespec(left).as_ref()) {
+            Ok(ready) => ready.map(Look::At).ok_or(Cause::NeverCame),
+            // Not a signal of the program's: it has brought a message.
+            Err(Errno::INTR) if sys::handled() != handled => Ok(Look::Around),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Runs `f` on this receiver's state, unless a fork left that to the parent.
@@ -258,15 +264,21 @@ impl Receiver {
 }
 
 impl AsFd for Receiver {
-    /// To be polled for reading; it is readable whenever there is something to receive.
+    /// To be polled for reading; it is readable whenever there is something to receive. From its
+    /// first use on, no message is taken from the kernel before it is asked for.
     fn as_fd(&self) -> BorrowedFd<'_> {
+        let _ = self.with(|state| {
+            state.polled = true;
+            state.settle();
+            Ok(())
+        });
         self.epoll.as_fd()
     }
 }
 
 impl AsRawFd for Receiver {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.epoll.as_raw_fd()
+        self.as_fd().as_raw_fd()
     }
 }
 
@@ -281,42 +293,54 @@ impl Drop for Receiver {
 }
 
 /// How densely messages come. Where each is waited for, trying the socket before every wait is a
-/// system call for nothing; where they queue up, waiting before every try is.
+/// system call for nothing; where they queue up, waiting before every try is, and so is taking them
+/// one by one.
 #[derive(Debug, Default)]
 struct Pace {
     /// How many tries in a row found nothing, and how many calls since did not try.
-    misses: AtomicU32,
+    misses: u32,
+    /// How many records in a row were there without waiting.
+    hits: u32,
 }
 
 impl Pace {
     const SLOW: u32 = 4;
     const TRY_AGAIN: u32 = Self::SLOW + 16;
+    const DENSE: u32 = 8;
 
     /// Whether to wait before trying, which has to be reconsidered now and then.
-    fn is_slow(&self) -> bool {
-        let misses = self.misses.load(Ordering::Relaxed);
-        if misses < Self::SLOW {
+    fn is_slow(&mut self) -> bool {
+        if self.misses < Self::SLOW {
             return false;
         }
-        let slow = misses < Self::TRY_AGAIN;
-        self.misses.store(
-            if slow { misses + 1 } else { Self::SLOW - 1 },
-            Ordering::Relaxed,
-        );
+        let slow = self.misses < Self::TRY_AGAIN;
+        self.misses = if slow {
+            self.misses + 1
+        } else {
+            Self::SLOW - 1
+        };
         slow
     }
 
-    fn missed(&self) {
-        let misses = self.misses.load(Ordering::Relaxed);
-        if misses < Self::SLOW {
-            self.misses.store(misses + 1, Ordering::Relaxed);
+    /// Notes what came of trying without having waited.
+    fn tried<T>(&mut self, result: &Answer<T>) {
+        match result {
+            Err(Cause::Empty) => self.misses = (self.misses + 1).min(Self::SLOW),
+            _ => self.misses = 0,
         }
     }
 
-    fn hit(&self) {
-        if self.misses.load(Ordering::Relaxed) != 0 {
-            self.misses.store(0, Ordering::Relaxed);
-        }
+    fn is_dense(&self) -> bool {
+        self.hits >= Self::DENSE
+    }
+
+    /// Notes how many records a source had, of so many `wanted`.
+    fn took(&mut self, count: usize, wanted: usize) {
+        self.hits = if count < wanted {
+            0
+        } else {
+            self.hits.saturating_add(count as u32)
+        };
     }
 }
 
@@ -330,7 +354,7 @@ enum Look {
 
 /// The sources that are not connections, by the numbers that epoll reports.
 const RX: u64 = 0;
-/// Ready as long as a held message waits to be given out.
+/// Ready as long as it is watched, for what has left the kernel but was not given out.
 const HELD: u64 = 1;
 /// The two of [`SelfPipe`].
 const CAUGHT: u64 = 2;
@@ -338,7 +362,10 @@ const PENDING: u64 = 3;
 const LISTENERS: u64 = 4;
 
 /// How many messages are taken from one source before the others are looked at.
-const TURN: u32 = 32;
+const TURN: usize = 128;
+
+/// How many messages are taken at once where they queue up, see [`State::may_take_ahead`].
+const AHEAD: usize = 8;
 
 /// Everything of a receiver that one thread at a time works on.
 ///
@@ -346,7 +373,6 @@ const TURN: u32 = 32;
 #[derive(Debug)]
 pub(crate) struct State {
     id: u64,
-    sig: i32,
     epoll: Arc<OwnedFd>,
     inbox: Inbox,
     /// Where the kernel has sendfd(2), which raises a signal.
@@ -354,18 +380,16 @@ pub(crate) struct State {
     connections: Connections,
     /// The source of the last message, and how many more it may give before others have a turn.
     current: u64,
-    turn: u32,
-    /// Messages that have left the kernel but did not fit the room lent for them.
-    held: VecDeque<Message>,
-    table: Table,
-    users: Users,
-    dropped: u64,
-    /// When `table` and `users` were last known to be right.
-    known: u64,
-    /// What a message is received into, made once: compilers like to clear it when it is made.
-    record: Option<Box<Record>>,
-    /// The same for [`Receiver::recv_many`], made at its first use.
-    records: Vec<Record>,
+    turn: usize,
+    taken: Taken,
+    gate: Gate,
+    pace: Pace,
+    /// How many threads wait, or are about to.
+    sleepers: u32,
+    /// Whether the program ever asked for the descriptor to poll.
+    polled: bool,
+    /// Whether what was taken is announced as [`HELD`].
+    watched: bool,
     pub(crate) agent: Option<Agent>,
 }
 
@@ -379,33 +403,28 @@ impl State {
         for (listener, source) in inbox.listeners.iter().zip(LISTENERS..) {
             watch(&epoll, listener, source)?;
         }
-        let table = Table::now(epoll.as_fd());
+        let gate = Gate::new(sig, options.uids);
         let mut self_pipe = None;
         if catches {
-            let pipe = SelfPipe::open(sig, table.limit)?;
+            let pipe = SelfPipe::open(sig, gate.limit())?;
             watch(&epoll, &pipe.caught, CAUGHT)?;
             watch(&epoll, &pipe.pending, PENDING)?;
             self_pipe = Some(pipe);
         }
         Ok(State {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            sig,
-            table,
             epoll: Arc::new(epoll),
             inbox,
             self_pipe,
             connections: Connections::default(),
             current: RX,
             turn: TURN,
-            held: VecDeque::new(),
-            users: Users {
-                own: sys::own_users(),
-                more: options.uids.to_vec(),
-            },
-            dropped: 0,
-            known: 0,
-            record: None,
-            records: Vec::new(),
+            taken: Taken::default(),
+            gate,
+            pace: Pace::default(),
+            sleepers: 0,
+            polled: false,
+            watched: false,
             agent: None,
         })
     }
@@ -436,244 +455,177 @@ impl State {
         let _ = rustix::net::shutdown(&self.inbox.rx, rustix::net::Shutdown::Read);
     }
 
+    /// Fills as many of `rooms` as there are messages at hand, at least one.
     #[inline]
-    fn take(&mut self, room: &mut impl Room, mut look: Look) -> Answer<()> {
-        if !self.held.is_empty() {
-            return self.give_held(room);
-        }
-        // Lent out, so that what follows can use the rest of the state.
-        let mut record = self.record.take().unwrap_or_default();
+    fn take<R: Room>(&mut self, rooms: &mut [R], mut look: Look) -> Answer<usize> {
         let result = loop {
-            if let Some(caught) = self.next_caught() {
-                break self.give_caught(caught, room);
+            match self.give(rooms) {
+                Ok(0) => {}
+                result => break result,
             }
-            match self.next(&mut record) {
-                Ok(Some(accepted)) => break self.give(&mut record, accepted, room),
-                Ok(None) => match self.turn_to(look) {
+            let ahead = if self.may_take_ahead() { AHEAD } else { 1 };
+            match self.fill(ahead.max(rooms.len())) {
+                Ok(true) => {}
+                Ok(false) => match self.turn_to(look) {
                     Ok(next) => look = next,
                     Err(cause) => break Err(cause),
                 },
                 Err(cause) => break Err(cause),
             }
         };
-        self.record = Some(record);
+        self.settle();
         result
     }
 
-    fn take_many<R: Room>(&mut self, rooms: &mut [R], mut look: Look) -> Answer<usize> {
-        let mut given = 0;
-        while !self.held.is_empty() && given < rooms.len() {
-            match self.give_held(&mut rooms[given]) {
-                Ok(()) => given += 1,
-                Err(cause) if given == 0 => return Err(cause),
-                Err(_) => break,
-            }
-        }
-        if given > 0 {
-            return Ok(given);
-        }
-        loop {
-            let batch = self.batch(rooms.len());
-            if batch < 2 {
-                return self.take(&mut rooms[0], look).map(|()| 1);
-            }
-            match self.next_many(batch, rooms) {
-                Ok(0) => look = self.turn_to(look)?,
-                result => return result,
-            }
-        }
-    }
-
-    /// The next descriptor that the kernel's own call has put into the table.
+    /// Where messages queue up, taking several at once is much cheaper. Nobody must be waiting for
+    /// those that are not given out at once, for they leave the socket, which no longer wakes.
     #[inline]
-    fn next_caught(&mut self) -> Option<(OwnedFd, Credentials)> {
-        let self_pipe = self.self_pipe.as_ref()?;
-        while self.turn > 0 {
-            let next = match self.current {
-                CAUGHT => self_pipe.next_caught(),
-                PENDING => self_pipe.next_pending(),
-                _ => return None,
-            };
-            let (fd, sender) = next.ok()?;
-            self.turn -= 1;
-            if self.users.admit(sender.uid) {
-                return Some((fd, sender));
-            }
-            self.dropped += 1;
-        }
-        None
+    fn may_take_ahead(&self) -> bool {
+        self.pace.is_dense() && self.sleepers == 0 && !self.polled
     }
 
-    fn give_caught(
-        &mut self,
-        (fd, sender): (OwnedFd, Credentials),
-        room: &mut impl Room,
-    ) -> Answer<()> {
-        let path = Path::Syscall;
+    /// Gives out what was taken, in order, up to the first message that does not fit its room: an
+    /// error if that is the very first.
+    #[inline]
+    fn give<R: Room>(&mut self, rooms: &mut [R]) -> Answer<usize> {
+        for (given, room) in rooms.iter_mut().enumerate() {
+            match self.give_one(room) {
+                Ok(true) => {}
+                Err(cause) if given == 0 => return Err(cause),
+                _ => return Ok(given),
+            }
+        }
+        Ok(rooms.len())
+    }
+
+    #[inline]
+    fn give_one(&mut self, room: &mut impl Room) -> Answer<bool> {
+        if self.taken.caught.is_some() {
+            return self.give_caught(room).map(|()| true);
+        }
+        while !self.taken.left.is_empty() {
+            let record = &mut self.taken.records[self.taken.left.start];
+            match self.gate.judge(record, path_of(self.taken.source)) {
+                Verdict::Good(accepted) => {
+                    // One that does not fit stays.
+                    accepted.give(record, room)?;
+                    self.taken.left.start += 1;
+                    return Ok(true);
+                }
+                Verdict::Dropped => self.taken.left.start += 1,
+                Verdict::End => {
+                    self.taken.left = 0..0;
+                    self.end(self.taken.source)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn give_caught(&mut self, room: &mut impl Room) -> Answer<()> {
         if room.room().0 == 0 {
-            self.hold_message(Message {
-                fds: vec![fd],
-                sender,
-                path,
-                ..Message::default()
-            });
             room.needs(1, 0);
             return Err(Cause::RoomTooSmall { fds: 1, data: 0 });
         }
-        room.put(Incoming {
-            fds: Descriptors::from(fd),
-            data: &[],
-            tag: 0,
-            sender,
-            path,
-        });
+        if let Some((fd, sender)) = self.taken.caught.take() {
+            room.put(Incoming {
+                fds: Descriptors::from(fd),
+                data: &[],
+                tag: 0,
+                sender,
+                path: Path::Syscall,
+            });
+        }
         Ok(())
     }
 
-    /// The next good record of the current source; `None` when that is empty or had its turn.
+    /// Takes records from the current source, so many at most. False when that is empty or had its
+    /// turn.
     #[inline]
-    fn next(&mut self, record: &mut Record) -> Answer<Option<Accepted>> {
+    fn fill(&mut self, most: usize) -> Answer<bool> {
         let source = self.current;
+        if source == CAUGHT || source == PENDING {
+            self.taken.caught = self.next_caught();
+            return Ok(self.taken.caught.is_some());
+        }
         if source != RX && self.connections.is_fresh(source) {
             let mut last = 0;
             while let Some(older) = self.connections.older(source, last) {
-                if let Some(accepted) = self.next_of(older, record)? {
-                    return Ok(Some(accepted));
+                if self.fill_from(older, 1)? {
+                    return Ok(true);
+                }
+                if self.turn == 0 {
+                    // It may not be empty yet.
+                    return Ok(false);
                 }
                 last = older;
             }
             self.connections.ripen(source);
         }
-        self.next_of(source, record)
+        self.fill_from(source, most)
     }
 
-    #[inline]
-    fn next_of(&mut self, source: u64, record: &mut Record) -> Answer<Option<Accepted>> {
-        while self.turn > 0 {
-            self.refresh();
-            let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) else {
-                return Ok(None);
+    fn fill_from(&mut self, source: u64, most: usize) -> Answer<bool> {
+        if self.turn == 0 {
+            return Ok(false);
+        }
+        self.gate.refresh(self.inbox.rx.as_fd());
+        let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) else {
+            return Ok(false);
+        };
+        // A full table makes the kernel throw descriptors away. When it could be full, a copy is
+        // taken first, and only what arrived whole is removed from the queue.
+        let safe = self.gate.records();
+        let wanted = most.min(safe).min(self.turn).clamp(1, sys::BATCH);
+        let records = self.taken.room_for(wanted);
+        let taken = loop {
+            let taken = match wanted {
+                1 => sys::receive(socket, &mut records[0], safe == 0).map(|()| 1),
+                _ => sys::receive_many(socket, records),
             };
-            // A full table makes the kernel throw descriptors away. When it could be full, a copy
-            // is taken first, and only what arrived whole is removed from the queue.
-            let careful = self.table.is_tight();
-            match sys::receive(socket, record, careful) {
-                Ok(()) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR | Errno::CONNRESET) => continue,
+            match taken {
+                Ok(taken) => break taken,
+                Err(Errno::AGAIN) => break 0,
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            if careful && record.lacks_descriptors() {
-                record.close_fds();
+        };
+        self.pace.took(taken, wanted);
+        let Some(last) = taken.checked_sub(1) else {
+            return Ok(false);
+        };
+        if safe == 0 {
+            if records[0].lacks_descriptors() {
+                records[0].close_fds();
                 return Err(Cause::TableFull);
             }
-            if careful && record.credentials().is_some() {
+            if records[0].credentials().is_some() {
                 sys::discard(socket)?;
             }
+        }
+        self.gate.saw(&records[last]);
+        self.taken.left = 0..taken;
+        self.taken.source = source;
+        self.turn -= taken;
+        Ok(true)
+    }
+
+    /// The next descriptor that the kernel's own call has put into the table.
+    fn next_caught(&mut self) -> Option<(OwnedFd, Credentials)> {
+        let self_pipe = self.self_pipe.as_ref()?;
+        while self.turn > 0 {
+            let next = match self.current {
+                CAUGHT => self_pipe.next_caught(),
+                _ => self_pipe.next_pending(),
+            };
+            let (fd, sender) = next.ok()?;
             self.turn -= 1;
-            match self.judge(source, record) {
-                Verdict::Good(accepted) => return Ok(Some(accepted)),
-                Verdict::Dropped => {}
-                Verdict::End => {
-                    self.end(source)?;
-                    return Ok(None);
-                }
+            if self.gate.admits(sender.uid) {
+                return Some((fd, sender));
             }
+            self.gate.refuse();
         }
-        Ok(None)
-    }
-
-    /// Receives as many records of the current source as there are, `batch` at most, into `rooms`.
-    /// 0 when it is empty or had its turn.
-    fn next_many<R: Room>(&mut self, batch: usize, rooms: &mut [R]) -> Answer<usize> {
-        let Some(socket) = socket_of(&self.inbox, &mut self.connections, self.current) else {
-            return Ok(0);
-        };
-        if self.turn == 0 {
-            return Ok(0);
-        }
-        self.records.resize_with(sys::BATCH, Record::default);
-        // Lent out, so that what follows can use the rest of the state.
-        let mut records = mem::take(&mut self.records);
-        let result = match sys::receive_many(socket, &mut records[..batch]) {
-            Ok(received) => self.give_many(&mut records[..received], rooms),
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNRESET) => Ok(0),
-            Err(errno) => Err(errno.into()),
-        };
-        self.records = records;
-        result
-    }
-
-    /// Gives the good ones of a batch out, in order. From the first on that does not fit its room,
-    /// all are held.
-    fn give_many<R: Room>(&mut self, records: &mut [Record], rooms: &mut [R]) -> Answer<usize> {
-        self.turn = self.turn.saturating_sub(records.len() as u32);
-        let mut given = 0;
-        for record in records {
-            match self.judge(self.current, record) {
-                Verdict::Good(accepted) if self.held.is_empty() => {
-                    if self.give(record, accepted, &mut rooms[given]).is_ok() {
-                        given += 1;
-                    }
-                }
-                Verdict::Good(accepted) => self.hold(record, accepted),
-                Verdict::Dropped => {}
-                Verdict::End => {
-                    self.end(self.current)?;
-                    break;
-                }
-            }
-        }
-        match self.held.front() {
-            Some(held) if given == 0 => Err(held.too_big()),
-            _ => Ok(given),
-        }
-    }
-
-    /// How many records can be taken at once without looking first: as many as the table has room
-    /// for, whatever they carry.
-    fn batch(&mut self, wanted: usize) -> usize {
-        self.refresh();
-        if self.current != RX
-            && (self.current < connections::FIRST_ID || self.connections.is_fresh(self.current))
-        {
-            return 1;
-        }
-        wanted.min(sys::BATCH).min(self.table.headroom() / MAX_FDS)
-    }
-
-    /// Whether a record is a message for us.
-    #[inline]
-    fn judge(&mut self, source: u64, record: &mut Record) -> Verdict {
-        let Some(sender) = record.credentials() else {
-            // Every record bears them. What does not is the end of the stream.
-            return Verdict::End;
-        };
-        if let Some(number) = record.last_fd() {
-            self.table.lowest = number as u64;
-        }
-        let header = Header::parse(record.bytes()).filter(|header| {
-            header.sig == self.sig
-                && usize::from(header.nfds) == record.fd_count()
-                && !record.is_cut()
-                && !record.lacks_descriptors()
-        });
-        match header {
-            Some(header) if self.users.admit(sender.uid) => Verdict::Good(Accepted {
-                header,
-                sender,
-                path: if source == RX {
-                    Path::Pidfd
-                } else {
-                    Path::Name
-                },
-            }),
-            _ => {
-                record.close_fds();
-                self.dropped += 1;
-                Verdict::Dropped
-            }
-        }
+        None
     }
 
     fn end(&mut self, source: u64) -> Answer<()> {
@@ -685,61 +637,35 @@ impl State {
         Ok(())
     }
 
+    /// Counts a thread that found nothing among those that wait.
     #[inline]
-    fn give(
-        &mut self,
-        record: &mut Record,
-        accepted: Accepted,
-        room: &mut impl Room,
-    ) -> Answer<()> {
-        let (max_fds, max_data) = room.room();
-        let (fds, data) = (record.fd_count(), accepted.header.data_len as usize);
-        if fds > max_fds || data > max_data {
-            self.hold(record, accepted);
-            room.needs(fds, data);
-            return Err(Cause::RoomTooSmall { fds, data });
+    fn before_sleep<T>(&mut self, result: Answer<T>) -> Answer<T> {
+        if matches!(result, Err(Cause::Empty)) {
+            self.sleepers += 1;
         }
-        accepted.put(record, room);
-        Ok(())
+        result
     }
 
-    fn hold(&mut self, record: &mut Record, accepted: Accepted) {
-        let mut message = Message::default();
-        accepted.put(record, &mut message);
-        self.hold_message(message);
-    }
-
-    fn hold_message(&mut self, message: Message) {
-        if self.held.is_empty() {
-            // The message has left its socket, which no longer wakes anybody for it. The sending
-            // end can be written to unless the queue is full, in which case the receiving end can
-            // be read: so one of them is always ready while this is watched.
-            let _ = epoll::add(
-                &self.epoll,
-                &self.inbox.tx,
-                epoll::EventData::new_u64(HELD),
-                epoll::EventFlags::OUT,
-            );
+    /// Keeps the pollable descriptor readable while something is left of what was taken, if anybody
+    /// might wait there.
+    #[inline]
+    fn settle(&mut self) {
+        let wanted = !self.taken.is_empty() && (self.polled || self.sleepers > 0);
+        if self.watched != wanted {
+            self.watch_held(wanted);
         }
-        self.held.push_back(message);
     }
 
-    fn give_held(&mut self, room: &mut impl Room) -> Answer<()> {
-        let Some(mut message) = self.held.pop_front() else {
-            return Err(Cause::Empty);
+    /// The sending end can be written to unless the queue is full, in which case the receiving end
+    /// can be read: so one of them is always ready while this is watched.
+    #[cold]
+    fn watch_held(&mut self, wanted: bool) {
+        let (data, flags) = (epoll::EventData::new_u64(HELD), epoll::EventFlags::OUT);
+        let _ = match wanted {
+            true => epoll::add(&self.epoll, &self.inbox.tx, data, flags),
+            false => epoll::delete(&self.epoll, &self.inbox.tx),
         };
-        let (max_fds, max_data) = room.room();
-        let (fds, data) = (message.fds.len(), message.data.len());
-        if fds > max_fds || data > max_data {
-            self.held.push_front(message);
-            room.needs(fds, data);
-            return Err(Cause::RoomTooSmall { fds, data });
-        }
-        if self.held.is_empty() {
-            let _ = epoll::delete(&self.epoll, &self.inbox.tx);
-        }
-        room.put(message.incoming());
-        Ok(())
+        self.watched = wanted;
     }
 
     /// The current source has nothing more, or had its turn: finds the next.
@@ -756,7 +682,8 @@ impl State {
             Some(source @ (RX | CAUGHT | PENDING | connections::FIRST_ID..)) => {
                 self.current = source
             }
-            Some(HELD) => {}
+            // All that was left has turned out to be no messages.
+            Some(HELD) => self.settle(),
             Some(listener) => self.accept(listener)?,
         }
         Ok(Look::Around)
@@ -767,10 +694,10 @@ impl State {
         let Some(listener) = self.inbox.listeners.get(index) else {
             return Ok(());
         };
-        let users = &self.users;
+        let gate = &self.gate;
         for _ in 0..TURN {
             let connections = &mut self.connections;
-            let admit = |uid| users.admit(uid);
+            let admit = |uid| gate.admits(uid);
             match connections.accept(listener.as_fd(), self.epoll.as_fd(), admit) {
                 Ok(connections::Accepted::One) => {}
                 Ok(connections::Accepted::None) => break,
@@ -788,110 +715,35 @@ impl State {
         }
         Ok(())
     }
-
-    /// Looks again at what may have changed since it was last asked for.
-    #[inline]
-    fn refresh(&mut self) {
-        let now = sys::nanoseconds();
-        if now.wrapping_sub(self.known) > FRESH {
-            self.known = now;
-            self.ask_again();
-        }
-    }
-
-    #[cold]
-    fn ask_again(&mut self) {
-        self.table = Table::now(self.epoll.as_fd());
-        self.users.own = sys::own_users();
-    }
 }
 
-/// For how long, in nanoseconds, the limit of the table and the user of this process are taken for
-/// what they were. No process fills the part of its table that is left as a margin in so short a
-/// time, and asking so often costs a steady stream half a percent.
-const FRESH: u64 = 200_000;
+/// What has left the kernel and was not given out yet: records of one source that were taken
+/// together, or a descriptor that was caught.
+#[derive(Debug, Default)]
+struct Taken {
+    /// What records are received into, made once: compilers like to clear it when it is made.
+    records: Vec<Record>,
+    left: Range<usize>,
+    source: u64,
+    caught: Option<(OwnedFd, Credentials)>,
+}
+
+impl Taken {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.left.is_empty() && self.caught.is_none()
+    }
+
+    #[inline]
+    fn room_for(&mut self, count: usize) -> &mut [Record] {
+        if self.records.len() < count {
+            self.records.resize_with(count, Record::default);
+        }
+        &mut self.records[..count]
+    }
+}
 
 type Answer<T> = std::result::Result<T, Cause>;
-
-/// What became of a record.
-enum Verdict {
-    Good(Accepted),
-    Dropped,
-    End,
-}
-
-/// What is known of a record that is a message for us.
-#[derive(Clone, Copy)]
-struct Accepted {
-    header: Header,
-    sender: Credentials,
-    path: Path,
-}
-
-impl Accepted {
-    #[inline]
-    fn put(self, record: &mut Record, room: &mut impl Room) {
-        record.split(|data, fds| {
-            room.put(Incoming {
-                fds: Descriptors::from(fds),
-                data: data.get(HEADER_LEN..).unwrap_or_default(),
-                tag: self.header.tag,
-                sender: self.sender,
-                path: self.path,
-            });
-        });
-    }
-}
-
-/// Whose messages are accepted: those of the users that may signal this process.
-#[derive(Debug)]
-struct Users {
-    /// The real and the saved user of this process.
-    own: [u32; 2],
-    more: Vec<u32>,
-}
-
-impl Users {
-    #[inline]
-    fn admit(&self, uid: u32) -> bool {
-        uid == 0 || self.own.contains(&uid) || self.more.contains(&uid)
-    }
-}
-
-/// How full this process's descriptor table is. Numbers are given out lowest first, so that the
-/// number of the last descriptor received says it, for as long as messages come one after another.
-#[derive(Clone, Copy, Debug)]
-struct Table {
-    lowest: u64,
-    limit: u64,
-}
-
-impl Table {
-    fn now(any: BorrowedFd<'_>) -> Self {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        // The lowest free number, found by taking it.
-        let free = rustix::io::fcntl_dupfd_cloexec(any, 0);
-        let lowest = free.map_or(limit, |free| free.as_raw_fd() as u64);
-        Table { lowest, limit }
-    }
-
-    /// How many descriptors can safely be taken, leaving room for what the rest of the process
-    /// opens at the same time.
-    #[inline]
-    fn headroom(&self) -> usize {
-        let margin = (self.limit / 4).clamp(64, 4096);
-        let free = self
-            .limit
-            .saturating_sub(self.lowest)
-            .saturating_sub(margin);
-        usize::try_from(free).unwrap_or(usize::MAX)
-    }
-
-    #[inline]
-    fn is_tight(&self) -> bool {
-        self.headroom() < MAX_FDS
-    }
-}
 
 fn watch(epoll: &OwnedFd, fd: &OwnedFd, source: u64) -> std::result::Result<(), Errno> {
     epoll::add(
@@ -912,6 +764,15 @@ fn next_ready(
 }
 
 #[inline]
+fn path_of(source: u64) -> Path {
+    if source == RX {
+        Path::Pidfd
+    } else {
+        Path::Name
+    }
+}
+
+#[inline]
 fn socket_of<'a>(
     inbox: &'a Inbox,
     connections: &'a mut Connections,
@@ -926,6 +787,47 @@ fn socket_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::Paths;
+    use crate::process;
+    use crate::send::SendOptions;
+    use crate::target::Target;
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::net::SendFlags;
+
+    #[test]
+    fn what_was_taken_ahead_and_is_no_message_does_not_keep_it_readable() {
+        let receiver = Receiver::open(signal::rtmax() - 2).expect("a receiver");
+        let ready = || {
+            let mut fds = [PollFd::new(&receiver, PollFlags::IN)];
+            poll(&mut fds, timespec(Duration::ZERO).as_ref()).expect("polled")
+        };
+        let target = Target::open(
+            process::own_pid(),
+            receiver.sig(),
+            Paths::PIDFD,
+            Wait::Never,
+        )
+        .expect("a target");
+        // The last message and all that follows it come out of the socket together.
+        for _ in 0..=Pace::DENSE {
+            target
+                .send(&[std::io::stdin().as_fd()], &SendOptions::default())
+                .expect("sent");
+        }
+        for _ in 1..AHEAD {
+            let place = fork::lock(receiver.place());
+            let tx = &place.as_ref().expect("it listens").inbox.tx;
+            rustix::net::send(tx, b"junk", SendFlags::empty()).expect("sent");
+        }
+        for _ in 0..=Pace::DENSE {
+            receiver.recv(Wait::Never).expect("a message");
+        }
+        assert_eq!(ready(), 1);
+        let empty = receiver.recv(Wait::Never).map_err(|error| error.cause());
+        assert_eq!(empty.err(), Some(Cause::Empty));
+        assert_eq!(ready(), 0);
+        assert_eq!(receiver.dropped(), AHEAD as u64 - 1);
+    }
 
     #[test]
     fn closing_wakes_all_threads_that_wait() {

@@ -94,10 +94,11 @@ impl Record {
         self.credentials
     }
 
-    /// Whether bytes were cut off because the record was longer than any of ours.
+    /// Whether nothing was left out: no bytes because the record was longer than any of ours, no
+    /// descriptors because this process's table is full.
     #[inline]
-    pub(crate) fn is_cut(&self) -> bool {
-        self.flags & libc::MSG_TRUNC != 0
+    pub(crate) fn is_whole(&self) -> bool {
+        self.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0
     }
 
     /// Whether descriptors were left out because this process's table is full (there is always
@@ -130,22 +131,20 @@ impl Record {
 
     /// The bytes, and the descriptors to be taken; those that are not are closed.
     #[inline]
-    pub(crate) fn split(&mut self, f: impl FnOnce(&[u8], ReceivedFds<'_>)) {
+    pub(crate) fn split(&mut self) -> (&[u8], ReceivedFds<'_>) {
         let fds = ReceivedFds {
             control: &self.control,
             at: mem::take(&mut self.fds),
         };
         // SAFETY: the kernel initialised that many bytes, see `store`.
-        f(
-            unsafe { slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) },
-            fds,
-        );
+        let bytes = unsafe { slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) };
+        (bytes, fds)
     }
 
     #[inline]
     pub(crate) fn close_fds(&mut self) {
         if !self.fds.is_empty() {
-            self.split(|_, fds| drop(fds));
+            drop(self.split());
         }
     }
 
@@ -237,6 +236,7 @@ impl Iterator for ReceivedFds<'_> {
         }
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         let len = self.at.len() / mem::size_of::<RawFd>();
         (len, Some(len))

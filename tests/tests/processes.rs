@@ -64,6 +64,29 @@ fn a_forked_child_can_neither_receive_nor_keep_alive() {
 }
 
 #[test]
+fn a_forked_child_keeps_nothing_of_what_its_parent_took_ahead() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        target.ok("nofile n=4096");
+        let before = target.count();
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} times=16"));
+        for _ in 0..9 {
+            target.ok(format!("recv sig={sig} ms=5000"));
+        }
+        target.ok("forget");
+        let more = (target.count() - before) as i64;
+        assert!(more > 1, "nothing was taken ahead");
+        let answer = target.ok(format!("fork-recv sig={sig}"));
+        let gone = 1 - receiver_cost() as i64 - more;
+        assert_eq!(word(&answer, "inherited"), gone.to_string());
+        for tag in 9..16 {
+            let answer = target.ok(format!("recv sig={sig}"));
+            assert_eq!(word(&answer, "tag"), tag.to_string());
+        }
+    }
+}
+
+#[test]
 fn a_target_is_the_process_and_not_its_pid() {
     if !has_root() || !has("ns_last_pid", Path::new(LAST_PID).exists()) {
         return;

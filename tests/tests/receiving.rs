@@ -41,6 +41,67 @@ fn pollable_exactly_while_there_is_something() {
 }
 
 #[test]
+fn what_is_taken_ahead_is_neither_hidden_nor_lost() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        target.ok("nofile n=4096");
+        // The connection is there before it is counted.
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} tag=1000"));
+        target.ok(format!("recv sig={sig} ms=5000"));
+        target.ok("forget");
+        let before = target.count();
+
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} times=15"));
+        let receive = |target: &mut sendfd_tests::Peer, tags: std::ops::Range<u64>| {
+            for tag in tags {
+                let answer = target.ok(format!("recv sig={sig} ms=5000"));
+                assert_eq!(word(&answer, "tag"), tag.to_string());
+            }
+        };
+        receive(&mut target, 0..9);
+        target.ok("forget");
+        // The socket is empty: these alone make the receiver readable.
+        assert_eq!(target.count() - before, 6, "were taken ahead");
+        for tag in 9..15 {
+            assert_eq!(target.ok(format!("ready sig={sig}")), "1");
+            receive(&mut target, tag..tag + 1);
+        }
+        assert_eq!(target.ok(format!("ready sig={sig}")), "0");
+        target.ok("forget");
+        assert_eq!(target.count(), before);
+
+        // Nothing is taken ahead of a program that polls.
+        sender.ok(format!(
+            "send pid={pid} sig={sig} paths={path} times=32 tag=15"
+        ));
+        receive(&mut target, 15..31);
+        target.ok("forget");
+        assert_eq!(target.count(), before);
+        receive(&mut target, 31..47);
+    }
+}
+
+#[test]
+fn closing_a_receiver_closes_what_it_took_ahead() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        target.ok("nofile n=4096");
+        target.ok(format!("close sig={sig}"));
+        let before = target.count();
+        target.ok(format!("open sig={sig}"));
+        let open = target.count();
+        sender.ok(format!("send pid={pid} sig={sig} paths={path} times=20"));
+        for _ in 0..10 {
+            target.ok(format!("recv sig={sig} ms=5000"));
+        }
+        target.ok("forget");
+        assert!(target.count() > open + 1, "nothing was taken ahead");
+        target.ok(format!("close sig={sig}"));
+        assert_eq!(target.count(), before);
+    }
+}
+
+#[test]
 fn a_full_table_loses_nothing() {
     for path in PATHS {
         for (limit, n) in [(64, 1), (64, 7), (1024, 5), (4096, 253)] {
@@ -193,12 +254,15 @@ fn each_once_and_in_order_among_threads() {
 #[test]
 fn order_outlives_the_connection() {
     let (mut sender, mut target, pid, sig) = pair();
-    // Each message over a connection of its own, all of them before the first is read.
-    for tag in 0..100 {
+    // All of them before the first is read. The first connection has more than the receiver takes
+    // from one before it turns to the next.
+    let mut sent = 0;
+    for times in std::iter::once(200).chain([2; 100]) {
         sender.ok(format!("target pid={pid} sig={sig} paths=name"));
-        sender.ok(format!("tsend tag={} times=2", tag * 2));
+        sender.ok(format!("tsend tag={sent} times={times}"));
+        sent += times;
     }
-    for tag in 0..200 {
+    for tag in 0..sent {
         assert_eq!(
             word(&target.ok(format!("recv sig={sig} ms=5000")), "tag"),
             tag.to_string()
