@@ -51,9 +51,10 @@
  * Receives what other processes send to this process at one real-time signal. No signal is raised.
  *
  * Where messages queue up, and no thread waits and sendfd_receiver_fd was never used, up to eight
- * are taken from the kernel at once and given out one by one, which is much cheaper. So the
- * descriptors of the next seven may be in this process's table early. They are closed with the
- * receiver, and in a forked child.
+ * are taken from the kernel at once and given out one by one, which is much cheaper: as many as the
+ * table has room for, whatever they carry; two under an RLIMIT_NOFILE of 1,024. So the descriptors
+ * of the next seven may be in this process's table early. They are closed with the receiver, and in
+ * a forked child.
  */
 typedef struct sendfd_receiver sendfd_receiver;
 

@@ -61,9 +61,10 @@ pub struct sendfd_receiver_options {
 /// Receives what other processes send to this process at one real-time signal. No signal is raised.
 ///
 /// Where messages queue up, and no thread waits and sendfd_receiver_fd was never used, up to eight
-/// are taken from the kernel at once and given out one by one, which is much cheaper. So the
-/// descriptors of the next seven may be in this process's table early. They are closed with the
-/// receiver, and in a forked child.
+/// are taken from the kernel at once and given out one by one, which is much cheaper: as many as the
+/// table has room for, whatever they carry; two under an RLIMIT_NOFILE of 1,024. So the descriptors
+/// of the next seven may be in this process's table early. They are closed with the receiver, and in
+/// a forked child.
 pub struct sendfd_receiver(Receiver);
 
 /// What C lends for one message, as the core sees it. An array of C's is a slice of these.

@@ -47,9 +47,10 @@ pub struct ReceiverOptions<'a> {
 /// lets go again, without loss, when the table gets tight.
 ///
 /// Where messages queue up, and no thread waits here and [`AsFd`] was never used, up to eight are
-/// taken from the kernel at once and given out one by one, which is much cheaper. So the descriptors
-/// of the next seven may be in this process's table early. They are closed with the receiver, and in
-/// a forked child.
+/// taken from the kernel at once and given out one by one, which is much cheaper: as many as the table
+/// has room for, whatever they carry; two under an RLIMIT_NOFILE of 1,024. So the descriptors of the
+/// next seven may be in this process's table early. They are closed with the receiver, and in a
+/// forked child.
 ///
 /// Threads may share a receiver. A forked child's copy receives nothing (`EBADF`) and keeps nothing
 /// of its parent's alive. Not for use in a signal handler.
