@@ -13,6 +13,10 @@ use crate::message::Message;
 use crate::wait::{interruptible, seconds};
 
 /// Receives what other processes send to this process at one signal.
+///
+/// Where messages queue up, and no thread waits and fileno() was never called, up to eight are taken
+/// from the kernel at once and given out one by one: the descriptors of the next seven may be in this
+/// process's table early. They are closed with the receiver, and in a forked child.
 #[pyclass(module = "sendfd._sendfd", subclass, frozen)]
 pub(crate) struct Receiver {
     /// The signal that it listens on.
