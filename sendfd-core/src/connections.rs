@@ -67,7 +67,7 @@ impl Connections {
         &mut self,
         listener: BorrowedFd<'_>,
         epoll: BorrowedFd<'_>,
-        admits: impl Fn(u32) -> bool,
+        admits: impl FnOnce(u32) -> bool,
     ) -> Result<Accepted, Errno> {
         let socket = match accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(socket) => socket,

@@ -123,8 +123,8 @@ impl Gate {
 
     /// Whether messages of this user are accepted.
     #[inline]
-    pub(crate) fn admits(&self, uid: u32) -> bool {
-        self.users.admit(uid)
+    pub(crate) fn admits(&mut self, uid: u32) -> bool {
+        self.users.admit(uid) || self.now_admits(uid)
     }
 
     /// Before somebody is refused: this process may be another user's by now.
@@ -152,7 +152,7 @@ impl Gate {
                 if header.sig == self.sig
                     && usize::from(header.nfds) == record.fd_count()
                     && record.is_whole()
-                    && (self.users.admit(sender.uid) || self.now_admits(sender.uid)) =>
+                    && self.admits(sender.uid) =>
             {
                 Verdict::Good(Accepted {
                     header,

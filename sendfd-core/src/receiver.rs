@@ -695,7 +695,7 @@ impl State {
         let Some(listener) = self.inbox.listeners.get(index) else {
             return Ok(());
         };
-        let gate = &self.gate;
+        let gate = &mut self.gate;
         for _ in 0..TURN {
             let connections = &mut self.connections;
             let admit = |uid| gate.admits(uid);
