@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
-use rustix::process::{Resource, getrlimit};
 
 use crate::sys;
 
@@ -173,9 +172,9 @@ fn is_drained(socket: BorrowedFd<'_>) -> bool {
 /// Whether a descriptor just given out, always the lowest free number, is so high that connections
 /// should make room for what they carry.
 fn is_tight(fd: &OwnedFd) -> bool {
-    let Some(limit) = getrlimit(Resource::Nofile).current else {
+    let Some(limit) = sys::descriptor_limit(0) else {
         return false;
     };
     let reserve = (limit / 8).min(64);
-    fd.as_raw_fd() as u64 + reserve >= limit
+    fd.as_raw_fd() >= limit - reserve
 }

@@ -3,8 +3,6 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::process::{Resource, getrlimit};
-
 use crate::error::Cause;
 use crate::message::{Credentials, Descriptors, Incoming, Room};
 use crate::path::Path;
@@ -35,7 +33,6 @@ pub(crate) enum Verdict {
 }
 
 /// What is known of a record that is a message for us.
-#[derive(Clone, Copy)]
 pub(crate) struct Accepted {
     header: Header,
     sender: Credentials,
@@ -186,7 +183,7 @@ impl Users {
 
 /// How full this process's descriptor table is. Numbers are given out lowest first, so that the
 /// number of the last descriptor received says it, for as long as messages come one after another.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Table {
     lowest: u64,
     limit: u64,
@@ -213,5 +210,5 @@ impl Table {
 }
 
 fn limit() -> u64 {
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    sys::descriptor_limit(0).map_or(u64::MAX, |limit| limit as u64)
 }

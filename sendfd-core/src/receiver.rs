@@ -179,15 +179,14 @@ impl Receiver {
     pub fn close(&self) {
         // Locked to the end: who finds the state gone must find out why.
         let mut place = fork::lock(self.place());
-        let Some(state) = place.take_if(|state| state.id == self.id) else {
+        let Some(mut state) = place.take_if(|state| state.id == self.id) else {
             return;
         };
         // The sending end of a closed inbox can always be written to, without success.
-        let tx = state.close();
-        let data = epoll::EventData::new_u64(HELD);
-        let _ = epoll::delete(&self.epoll, &tx);
-        let _ = epoll::add(&self.epoll, &tx, data, epoll::EventFlags::OUT);
-        let _ = self.closed.set(tx);
+        if !state.watched {
+            state.watch_held(true);
+        }
+        let _ = self.closed.set(state.close());
     }
 
     #[inline]
@@ -196,7 +195,7 @@ impl Receiver {
         wait: Wait,
         mut take: impl FnMut(&mut State, Look) -> Answer<T>,
     ) -> Result<T> {
-        let mut result = self.with(|state| {
+        let result = self.with(|state| {
             if wait == Wait::Never {
                 return take(state, Look::Around);
             }
@@ -208,21 +207,24 @@ impl Receiver {
             state.pace.tried(&result);
             state.before_sleep(result)
         });
-        if wait != Wait::Never && matches!(result, Err(Cause::Empty)) {
-            let deadline = Deadline::after(wait);
-            // However short the time, it was not too short for one look.
-            let mut left = deadline.left().or(Some(Duration::ZERO));
-            while matches!(result, Err(Cause::Empty)) {
-                let look = self.sleep(left);
-                result = self.with(|state| {
-                    state.sleepers -= 1;
-                    let result = take(state, look?);
-                    state.before_sleep(result)
-                });
-                left = deadline.left();
+        if wait == Wait::Never || !matches!(result, Err(Cause::Empty)) {
+            return result.map_err(|cause| self.error(cause));
+        }
+        let deadline = Deadline::after(wait);
+        // However short the time, it was not too short for one look.
+        let mut left = deadline.left().or(Some(Duration::ZERO));
+        loop {
+            let look = self.sleep(left);
+            let result = self.with(|state| {
+                state.sleepers -= 1;
+                let result = take(state, look?);
+                state.before_sleep(result)
+            });
+            match result {
+                Err(Cause::Empty) => left = deadline.left(),
+                result => return result.map_err(|cause| self.error(cause)),
             }
         }
-        result.map_err(|cause| self.error(cause))
     }
 
     fn sleep(&self, left: Option<Duration>) -> Answer<Look> {
