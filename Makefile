@@ -24,7 +24,7 @@ SENDERS = \
     "python=$(abspath .venv/bin/python) $(abspath tests/senders/send.py)" \
     "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
 
-.PHONY: help demo test test-core test-c test-python test-node test-kernel lint bench bench-kernel \
+.PHONY: help demo test test-core test-cli test-c test-python test-node test-kernel lint bench bench-kernel \
     header install uninstall clean need-rust need-cc need-curl need-python need-node
 
 help:
@@ -71,11 +71,15 @@ demo: need-rust need-cc need-python need-node need-curl
 	@echo '== running the demo'
 	$(target)/release/pool-front $(if $(SERVE),--serve,--requests $(REQUESTS)) $(WORKERS)
 
-test: test-core test-c test-python test-node
+test: test-core test-cli test-c test-python test-node
 
 test-core: need-rust
 	@echo '== the library, across processes and users'
 	$(CARGO) test -p sendfd-core -p sendfd-tests -p sendfd-examples
+
+test-cli: need-rust
+	@echo '== the command sendfd'
+	$(CARGO) test -p sendfd-cli
 
 test-c: need-rust need-cc
 	@echo '== the C library, its headers and its installation'
