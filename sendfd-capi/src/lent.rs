@@ -2,55 +2,88 @@
 //! Rust's types. What cannot be checked (that a pointer leads to as much as it says) is C's word.
 
 use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::slice;
+use std::{ptr, slice};
 
 use sendfd_core::{MAX_DATA, MAX_FDS, Paths, Wait};
 
 use crate::boundary::{BAD_DESCRIPTOR, INVALID, Result, TOO_LONG};
 
 /// No struct will ever grow to this; a size beyond it was never set.
-const MAX_STRUCT: usize = 4096;
+const MAX_STRUCT: usize = 65_536;
 
-/// A struct that starts with its size, as its caller knows it. A newer caller's may be longer: what
-/// this library does not know must be zero. Returns the caller's size.
+/// A struct of C's that grows at its end from release to release. It starts with its size as the
+/// caller's header has it, so that programs and libraries of different releases meet: what a caller
+/// does not know counts as zero and is never written, and what this library does not know must be
+/// zero.
+///
+/// # Safety
+/// It is `repr(C)`, starts with a u32 and may consist of zeros.
+pub(crate) unsafe trait Growing: Copy {
+    /// How long it was in the first release: no caller's is shorter.
+    const FIRST: usize;
+}
+
+/// Where a field ends, in bytes from the start of its struct.
+macro_rules! end_of {
+    ($structure:ty, $field:ident: $type:ty) => {
+        std::mem::offset_of!($structure, $field) + size_of::<$type>()
+    };
+}
+pub(crate) use end_of;
+
+/// Returns the size that the caller's struct has.
 ///
 /// # Safety
 /// If not null, `at` leads to as many bytes as its first field says.
-pub(crate) unsafe fn check_struct<T>(at: *const T) -> Result<usize> {
-    if at.is_null() || !at.is_aligned() {
+pub(crate) unsafe fn size<T: Growing>(at: *const T) -> Result<usize> {
+    // A field added later may need a wider alignment than an older caller's struct has.
+    if at.is_null() || !at.cast::<u32>().is_aligned() {
         return Err(INVALID);
     }
-    // SAFETY: the caller's; every such struct starts with a u32.
+    // SAFETY: the caller's; a Growing starts with a u32.
     let size = unsafe { at.cast::<u32>().read() } as usize;
-    if !(size_of::<T>()..=MAX_STRUCT).contains(&size) {
+    // The size of such a struct is a multiple of its first field's.
+    if !(T::FIRST..=MAX_STRUCT).contains(&size) || !size.is_multiple_of(size_of::<u32>()) {
         return Err(INVALID);
     }
-    // SAFETY: the caller's.
-    let tail = unsafe { slice::from_raw_parts(at.add(1).cast::<u8>(), size - size_of::<T>()) };
-    if tail.iter().any(|byte| *byte != 0) {
-        return Err(INVALID);
+    if let Some(unknown) = size.checked_sub(size_of::<T>()) {
+        // SAFETY: the caller's.
+        let unknown =
+            unsafe { slice::from_raw_parts(at.cast::<u8>().add(size_of::<T>()), unknown) };
+        if unknown.iter().any(|byte| *byte != 0) {
+            return Err(INVALID);
+        }
     }
     Ok(size)
 }
 
+/// A copy of the caller's struct, with zeros for what the caller does not know.
+///
 /// # Safety
-/// As [`check_struct`], and nobody changes it during the call.
-pub(crate) unsafe fn structure<'a, T>(at: *const T) -> Result<&'a T> {
-    // SAFETY: the caller's; checked to be there, aligned and long enough.
+/// As [`size`], and nobody changes it during the call.
+pub(crate) unsafe fn read<T: Growing>(at: *const T) -> Result<T> {
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: the caller's; no more is copied than the shorter of the two has, and a Growing may
+    // consist of zeros.
     unsafe {
-        check_struct(at)?;
-        Ok(&*at)
+        let known = size(at)?.min(size_of::<T>());
+        ptr::copy_nonoverlapping(at.cast::<u8>(), copy.as_mut_ptr().cast(), known);
+        Ok(copy.assume_init())
     }
 }
 
+/// Puts a copy that [`read`] made and that was changed back to where it came from, no longer than
+/// the caller's is.
+///
 /// # Safety
-/// As [`structure`], and nobody reads it during the call.
-pub(crate) unsafe fn structure_mut<'a, T>(at: *mut T) -> Result<&'a mut T> {
-    // SAFETY: as above.
+/// As [`read`], and nobody reads it during the call.
+pub(crate) unsafe fn write_back<T: Growing>(copy: &T, at: *mut T) {
+    // SAFETY: the caller's: it was checked when it was read.
     unsafe {
-        check_struct(at)?;
-        Ok(&mut *at)
+        let known = (at.cast::<u32>().read() as usize).min(size_of::<T>());
+        ptr::copy_nonoverlapping(ptr::from_ref(copy).cast::<u8>(), at.cast(), known);
     }
 }
 
@@ -142,5 +175,86 @@ pub(crate) fn wait(timeout_ms: i32) -> Result<Wait> {
     match timeout_ms {
         -1.. => Ok(Wait::from_millis(timeout_ms)),
         _ => Err(INVALID),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    #[repr(C)]
+    struct First {
+        size: u32,
+        number: u32,
+    }
+
+    /// As this library knows it.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    #[repr(C)]
+    struct Known {
+        size: u32,
+        number: u32,
+        added: u64,
+    }
+
+    // SAFETY: both are repr(C), start with a u32, and consist of numbers.
+    unsafe impl Growing for Known {
+        const FIRST: usize = end_of!(Known, number: u32);
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    #[repr(C)]
+    struct Newer {
+        known: Known,
+        unknown: [u8; 24],
+    }
+
+    fn read_at<T>(at: &T) -> Result<Known> {
+        // SAFETY: each of these is as long as its size says, or its size is refused.
+        unsafe { read(ptr::from_ref(at).cast()) }
+    }
+
+    #[test]
+    fn an_older_caller() {
+        #[repr(C)]
+        struct Guarded(First, u64, u64);
+        let mut older = Guarded(First { size: 8, number: 5 }, u64::MAX, 7);
+        let mut copy = read_at(&older).expect("the first release's size");
+        assert_eq!((copy.size, copy.number, copy.added), (8, 5, 0));
+        copy.number = 6;
+        copy.added = 9;
+        // SAFETY: it was read from there.
+        unsafe { write_back(&copy, ptr::from_mut(&mut older).cast()) };
+        assert_eq!((older.0.number, older.1, older.2), (6, u64::MAX, 7));
+    }
+
+    #[test]
+    fn a_newer_caller() {
+        let mut newer = Newer {
+            known: Known {
+                size: size_of::<Newer>() as u32,
+                number: 5,
+                added: 6,
+            },
+            unknown: [0; 24],
+        };
+        let mut copy = read_at(&newer).expect("what is unknown is zero");
+        assert_eq!(copy, newer.known);
+        copy.added = 7;
+        // SAFETY: it was read from there.
+        unsafe { write_back(&copy, ptr::from_mut(&mut newer).cast()) };
+        assert_eq!((newer.known.added, newer.unknown), (7, [0; 24]));
+        newer.unknown[23] = 1;
+        assert_eq!(read_at(&newer), Err(INVALID));
+    }
+
+    #[test]
+    fn sizes_that_nobody_has() {
+        for size in [0, 4, 9, MAX_STRUCT as u32 + 1, u32::MAX] {
+            assert_eq!(read_at(&First { size, number: 0 }), Err(INVALID));
+        }
+        // SAFETY: null is allowed.
+        assert_eq!(unsafe { read::<Known>(ptr::null()) }, Err(INVALID));
     }
 }

@@ -12,14 +12,18 @@
 #![allow(non_camel_case_types)]
 
 mod boundary;
+mod detect;
 mod lent;
 mod listen;
+mod port;
 mod probe;
 mod receive;
 mod send;
 mod text;
 
+pub use detect::*;
 pub use listen::*;
+pub use port::*;
 pub use probe::*;
 pub use receive::*;
 pub use send::*;

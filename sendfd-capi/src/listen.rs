@@ -29,6 +29,7 @@ use crate::boundary::status;
 ///
 /// See also: sigaction(2), sigwaitinfo(2), signalfd(2), signal(7).
 #[unsafe(no_mangle)]
+#[must_use]
 pub extern "C" fn sendfd_listen(sig: c_int) -> c_int {
     status(|| {
         sendfd_core::listen(sig)?;

@@ -7,7 +7,7 @@ use libc::pid_t;
 use sendfd_core::Cause;
 
 use crate::boundary::status;
-use crate::lent;
+use crate::lent::{self, Growing, end_of};
 
 /// The room for a reason, its terminating zero byte included.
 pub const SENDFD_REASON_SIZE: usize = 256;
@@ -25,7 +25,8 @@ pub struct sendfd_path_report {
     pub reason: [c_char; SENDFD_REASON_SIZE],
 }
 
-/// What sendfd_probe found. Set it to zero and size to sizeof(sendfd_report) before the call.
+/// What sendfd_probe found. Start from SENDFD_REPORT_INIT.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct sendfd_report {
     /// In: sizeof(sendfd_report).
@@ -37,6 +38,11 @@ pub struct sendfd_report {
     pub chosen: u32,
     /// Out: each path, in the order in which a send tries them.
     pub paths: [sendfd_path_report; 3],
+}
+
+// SAFETY: it is repr(C), starts with its size, and consists of numbers and text.
+unsafe impl Growing for sendfd_report {
+    const FIRST: usize = end_of!(sendfd_report, paths: [sendfd_path_report; 3]);
 }
 
 /// Tries each path to process pid at the real-time signal sig, sends nothing, and says in words
@@ -57,19 +63,22 @@ pub struct sendfd_report {
 ///
 /// See also: pidfd_getfd(2), ptrace(2) "Ptrace access mode checking", unix(7).
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn sendfd_probe(pid: pid_t, sig: c_int, report: *mut sendfd_report) -> c_int {
     status(|| {
         // SAFETY: C's word.
-        let report = unsafe { lent::structure_mut(report) }?;
+        let mut answer = unsafe { lent::read(report) }?;
         let found = sendfd_core::probe(pid, sig)?;
-        report.working = found.working().bits();
-        report.chosen = found.chosen().map_or(0, |path| path as u32);
-        for (slot, found) in report.paths.iter_mut().zip(found.paths) {
+        answer.working = found.working().bits();
+        answer.chosen = found.chosen().map_or(0, |path| path as u32);
+        for (slot, found) in answer.paths.iter_mut().zip(found.paths) {
             slot.path = found.path as u32;
             slot.error = found.error.map_or(0, |error| -error.raw_os_error());
             let cause = found.error.map(|error| (error.cause(), error.hint()));
             write_reason(&mut slot.reason, cause);
         }
+        // SAFETY: C's word.
+        unsafe { lent::write_back(&answer, report) };
         Ok(0)
     })
 }

@@ -1,16 +1,17 @@
 //! Receiving, into room that C lends.
 
 use std::ffi::{c_int, c_void};
-use std::os::fd::{AsRawFd, IntoRawFd};
-use std::{mem, ptr, slice};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::{ptr, slice};
 
 use libc::{gid_t, pid_t, size_t, uid_t};
 use sendfd_core::{Incoming, Receiver, ReceiverOptions, Room, Wait};
 
-use crate::boundary::{INVALID, Result, boundary, status};
-use crate::lent;
+use crate::boundary::{INVALID, PANICKED, Result, boundary, status};
+use crate::lent::{self, Growing, end_of};
 
 /// A message: the room that the caller lends for it, and what arrived in it.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct sendfd_message {
     /// In: sizeof(sendfd_message).
@@ -40,8 +41,41 @@ pub struct sendfd_message {
     pub gid: gid_t,
 }
 
+// SAFETY: it is repr(C), starts with its size, and consists of numbers and pointers.
+unsafe impl Growing for sendfd_message {
+    const FIRST: usize = end_of!(sendfd_message, gid: gid_t);
+}
+
+/// Who sent the descriptor that sendfd_receiver_recv_fd returns. Start from SENDFD_SENDER_INIT.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct sendfd_sender {
+    /// In: sizeof(sendfd_sender).
+    pub size: u32,
+    /// Out: the way it came, SENDFD_PATH_*.
+    pub path: u32,
+    /// Out: the sender's number.
+    pub tag: u64,
+    /// Out: who sent it, vouched for by the kernel; 0 if the sender is not visible from the
+    /// receiver's pid namespace. It says who sent, and is no address to answer to: by the time of an
+    /// answer the pid may be another process's.
+    pub pid: pid_t,
+    /// Out: the sender's user.
+    pub uid: uid_t,
+    /// Out: the sender's group.
+    pub gid: gid_t,
+    /// 0. For later.
+    pub reserved: u32,
+}
+
+// SAFETY: it is repr(C), starts with its size, and consists of numbers.
+unsafe impl Growing for sendfd_sender {
+    const FIRST: usize = end_of!(sendfd_sender, reserved: u32);
+}
+
 /// What a receiver is opened with. NULL in its place means the defaults, which are all zero but for
 /// the size.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct sendfd_receiver_options {
     /// sizeof(sendfd_receiver_options).
@@ -58,6 +92,11 @@ pub struct sendfd_receiver_options {
     pub uids: *const uid_t,
 }
 
+// SAFETY: it is repr(C), starts with its size, and consists of numbers and a pointer.
+unsafe impl Growing for sendfd_receiver_options {
+    const FIRST: usize = end_of!(sendfd_receiver_options, uids: *const uid_t);
+}
+
 /// Receives what other processes send to this process at one real-time signal. No signal is raised.
 ///
 /// Where messages queue up, and no thread waits and sendfd_receiver_fd was never used, up to eight
@@ -71,17 +110,10 @@ pub struct sendfd_receiver(Receiver);
 #[repr(transparent)]
 struct Lent(sendfd_message);
 
-impl Lent {
+impl sendfd_message {
     fn check(&self) -> Result<()> {
-        let sendfd_message {
-            max_fds,
-            max_data,
-            fds,
-            data,
-            ..
-        } = self.0;
-        if (max_fds > 0 && (fds.is_null() || !fds.is_aligned())) || (max_data > 0 && data.is_null())
-        {
+        let no_fds = self.max_fds > 0 && (self.fds.is_null() || !self.fds.is_aligned());
+        if no_fds || (self.max_data > 0 && self.data.is_null()) {
             return Err(INVALID);
         }
         Ok(())
@@ -125,18 +157,6 @@ fn needs(message: &mut sendfd_message, fds: usize, data: usize) {
     message.data_len = data as u32;
 }
 
-/// # Safety
-/// C's word holds for `at`.
-unsafe fn room<'a>(at: *mut sendfd_message) -> Result<&'a mut Lent> {
-    // SAFETY: the caller's, and Lent is transparent.
-    let lent = unsafe {
-        lent::check_struct(at)?;
-        &mut *at.cast::<Lent>()
-    };
-    lent.check()?;
-    Ok(lent)
-}
-
 /// Listens on the real-time signal sig of this process. options may be NULL. A process can have one
 /// receiver for each signal.
 ///
@@ -160,6 +180,7 @@ unsafe fn room<'a>(at: *mut sendfd_message) -> Result<&'a mut Lent> {
 ///
 /// See also: unix(7), epoll(7).
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn sendfd_receiver_open(
     sig: c_int,
     options: *const sendfd_receiver_options,
@@ -182,7 +203,7 @@ unsafe fn receiver_options<'a>(at: *const sendfd_receiver_options) -> Result<Rec
     }
     // SAFETY: the caller's.
     let (options, uids) = unsafe {
-        let options: &sendfd_receiver_options = lent::structure(at)?;
+        let options = lent::read(at)?;
         (options, lent::array(options.uids, options.nuids as usize)?)
     };
     if options.flags != 0 {
@@ -239,6 +260,7 @@ pub unsafe extern "C" fn sendfd_receiver_fd(receiver: *const sendfd_receiver) ->
 ///
 /// See also: recvmsg(2), unix(7) "SCM_RIGHTS" and "SCM_CREDENTIALS".
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn sendfd_receiver_recv(
     receiver: *mut sendfd_receiver,
     message: *mut sendfd_message,
@@ -246,8 +268,10 @@ pub unsafe extern "C" fn sendfd_receiver_recv(
 ) -> c_int {
     status(|| {
         // SAFETY: C's word. Shared, for other threads may receive at the same time.
-        let (receiver, room) = unsafe { (lent::object(receiver.cast_const())?, room(message)?) };
-        receiver.0.recv_into(room, lent::wait(timeout_ms)?)?;
+        let receiver = unsafe { lent::object(receiver.cast_const()) }?;
+        let wait = lent::wait(timeout_ms)?;
+        // SAFETY: C's word.
+        unsafe { Array::new(message, 1)?.receive(&receiver.0, wait) }?;
         Ok(0)
     })
 }
@@ -266,6 +290,7 @@ pub unsafe extern "C" fn sendfd_receiver_recv(
 ///
 /// See also: recvmmsg(2).
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn sendfd_receiver_recv_many(
     receiver: *mut sendfd_receiver,
     messages: *mut sendfd_message,
@@ -277,12 +302,13 @@ pub unsafe extern "C" fn sendfd_receiver_recv_many(
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;
         // SAFETY: C's word.
-        let array = unsafe { Array::new(messages, n) }?;
-        Ok(array.receive(&receiver.0, wait)? as c_int)
+        let received = unsafe { Array::new(messages, n)?.receive(&receiver.0, wait) }?;
+        Ok(received as c_int)
     })
 }
 
-/// An array of messages, each `stride` bytes: a caller built with a newer header has longer ones.
+/// An array of messages, each `stride` bytes: a caller that was built with a header of another
+/// release has shorter or longer ones.
 struct Array {
     first: *mut sendfd_message,
     stride: usize,
@@ -290,11 +316,13 @@ struct Array {
 }
 
 impl Array {
+    /// Checks all of them.
+    ///
     /// # Safety
     /// C's word holds for `first` and `count`.
     unsafe fn new(first: *mut sendfd_message, count: usize) -> Result<Self> {
         // SAFETY: the caller's.
-        let stride = unsafe { lent::check_struct(first) }?;
+        let stride = unsafe { lent::size(first) }?;
         let most = c_int::MAX as usize / stride;
         if !(1..=most).contains(&count) {
             return Err(INVALID);
@@ -306,14 +334,11 @@ impl Array {
         };
         for index in 0..count {
             // SAFETY: the caller's, as long as the strides are what they are taken for.
-            let size = unsafe {
-                let at = array.at(index);
-                room(at)?;
-                (*at).size
-            };
-            if size as usize != stride {
+            let message = unsafe { lent::read(array.at(index)) }?;
+            if message.size as usize != stride {
                 return Err(INVALID);
             }
+            message.check()?;
         }
         Ok(array)
     }
@@ -325,16 +350,28 @@ impl Array {
         unsafe { self.first.byte_add(index * self.stride) }
     }
 
-    fn receive(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
-        if self.stride == mem::size_of::<Lent>() {
+    /// # Safety
+    /// C's word still holds.
+    unsafe fn receive(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
+        if self.stride == size_of::<sendfd_message>() && self.first.is_aligned() {
             // SAFETY: checked one by one, and Lent is transparent.
             let rooms = unsafe { slice::from_raw_parts_mut(self.first.cast::<Lent>(), self.count) };
-            return Ok(receiver.recv_many(rooms, wait)?);
+            return Ok(match rooms {
+                [one] => receiver.recv_into(one, wait).map(|()| 1),
+                many => receiver.recv_many(many, wait),
+            }?);
         }
         for index in 0..self.count {
             // SAFETY: checked one by one.
-            let room = unsafe { &mut *self.at(index).cast::<Lent>() };
-            match receiver.recv_into(room, if index == 0 { wait } else { Wait::Never }) {
+            let (at, mut room) = unsafe {
+                let at = self.at(index);
+                (at, Lent(lent::read(at)?))
+            };
+            let wait = if index == 0 { wait } else { Wait::Never };
+            let received = receiver.recv_into(&mut room, wait);
+            // SAFETY: it was read from there. After an error it says how much room is needed.
+            unsafe { lent::write_back(&room.0, at) };
+            match received {
                 Ok(()) => {}
                 Err(error) if index == 0 => return Err(error.into()),
                 Err(_) => return Ok(index),
@@ -342,6 +379,72 @@ impl Array {
         }
         Ok(self.count)
     }
+}
+
+/// Receives a message of one descriptor and no data, and returns the descriptor: for languages
+/// whose foreign functions take no structs with pointers in them. sender may be NULL; else it is
+/// the caller's, and filled on success. timeout_ms is as for sendfd_receiver_recv.
+///
+/// Returns the descriptor, which is the caller's and close-on-exec, or an error of
+/// sendfd_receiver_recv:
+///   -EMSGSIZE   the next message carries several descriptors, or data. It stays, and comes first
+///               next time: take it with sendfd_receiver_recv
+///   -EINVAL     receiver is NULL, the size of sender is wrong, or timeout_ms is below -1
+/// and -EAGAIN, -ETIMEDOUT, -EINTR, -EMFILE, -EBADF, -ENFILE, -ENOMEM, -ENOTRECOVERABLE as there.
+///
+/// Blocks for timeout_ms at most. Threads may share a receiver. Not for use in a signal handler.
+///
+/// See also: recvmsg(2), unix(7) "SCM_RIGHTS" and "SCM_CREDENTIALS".
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn sendfd_receiver_recv_fd(
+    receiver: *mut sendfd_receiver,
+    timeout_ms: c_int,
+    sender: *mut sendfd_sender,
+) -> c_int {
+    status(|| {
+        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        let receiver = unsafe { lent::object(receiver.cast_const()) }?;
+        let wait = lent::wait(timeout_ms)?;
+        let mut one = One {
+            fd: None,
+            sender: sendfd_sender::default(),
+        };
+        if !sender.is_null() {
+            // SAFETY: C's word.
+            one.sender = unsafe { lent::read(sender) }?;
+        }
+        receiver.0.recv_into(&mut one, wait)?;
+        if !sender.is_null() {
+            // SAFETY: C's word; it was read from there.
+            unsafe { lent::write_back(&one.sender, sender) };
+        }
+        // There is one: every message carries some, and there was no room for more.
+        one.fd.map(IntoRawFd::into_raw_fd).ok_or(PANICKED)
+    })
+}
+
+/// Room for one descriptor.
+struct One {
+    fd: Option<OwnedFd>,
+    sender: sendfd_sender,
+}
+
+impl Room for One {
+    fn room(&self) -> (usize, usize) {
+        (1, 0)
+    }
+
+    fn put(&mut self, mut incoming: Incoming<'_>) {
+        self.fd = incoming.fds.next();
+        self.sender.path = incoming.path as u32;
+        self.sender.tag = incoming.tag;
+        self.sender.pid = incoming.sender.pid;
+        self.sender.uid = incoming.sender.uid;
+        self.sender.gid = incoming.sender.gid;
+    }
+
+    fn needs(&mut self, _fds: usize, _data: usize) {}
 }
 
 /// Closes a receiver: its descriptors, and what nobody received. Senders get -ECONNREFUSED from then

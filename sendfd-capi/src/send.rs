@@ -5,8 +5,8 @@ use std::ffi::{c_int, c_void};
 use libc::{pid_t, size_t};
 use sendfd_core::{Path, SendOptions, Target};
 
-use crate::boundary::{Result, boundary, status};
-use crate::lent;
+use crate::boundary::{INVALID, Result, boundary, status};
+use crate::lent::{self, Growing, end_of};
 
 /// How many descriptors a message carries at most.
 pub const SENDFD_MAX_FDS: usize = 253;
@@ -34,6 +34,7 @@ const _: () = assert!(
 
 /// What goes with the descriptors, and how they are sent. Wherever one is taken, NULL means the
 /// defaults, which are all zero but for the size.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct sendfd_options {
     /// sizeof(sendfd_options).
@@ -50,6 +51,15 @@ pub struct sendfd_options {
     pub data: *const c_void,
     /// A number for the receiver.
     pub tag: u64,
+    /// 0. For later.
+    pub flags: u32,
+    /// 0. For later.
+    pub reserved: u32,
+}
+
+// SAFETY: it is repr(C), starts with its size, and consists of numbers and a pointer.
+unsafe impl Growing for sendfd_options {
+    const FIRST: usize = end_of!(sendfd_options, tag: u64);
 }
 
 /// A process, at one of its signals, opened for sending. It costs one descriptor, which is
@@ -64,9 +74,12 @@ unsafe fn options<'a>(at: *const sendfd_options) -> Result<SendOptions<'a>> {
     }
     // SAFETY: the caller's.
     let (options, data) = unsafe {
-        let options: &sendfd_options = lent::structure(at)?;
+        let options = lent::read(at)?;
         (options, lent::data(options.data, options.data_len)?)
     };
+    if options.flags != 0 || options.reserved != 0 {
+        return Err(INVALID);
+    }
     Ok(SendOptions {
         paths: lent::paths(options.paths)?,
         wait: lent::wait(options.timeout_ms)?,
@@ -102,6 +115,7 @@ unsafe fn options<'a>(at: *const sendfd_options) -> Result<SendOptions<'a>> {
 ///
 /// See also: unix(7) "SCM_RIGHTS", pidfd_getfd(2), signal(7) "Real-time signals".
 #[unsafe(no_mangle)]
+#[must_use]
 pub extern "C" fn sendfd(pid: pid_t, sig: c_int, fd: c_int) -> c_int {
     status(|| {
         sendfd_core::send(pid, sig, lent::descriptor(fd)?)?;
@@ -130,6 +144,7 @@ pub extern "C" fn sendfd(pid: pid_t, sig: c_int, fd: c_int) -> c_int {
 ///
 /// See also: unix(7) "SCM_RIGHTS".
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn sendfd_send(
     pid: pid_t,
     sig: c_int,
@@ -175,6 +190,7 @@ pub unsafe extern "C" fn sendfd_send(
 ///
 /// See also: pidfd_open(2), pidfd_getfd(2), unix(7).
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn sendfd_target_open(
     pid: pid_t,
     sig: c_int,
@@ -218,6 +234,7 @@ pub unsafe extern "C" fn sendfd_target_open(
 ///
 /// See also: sendmsg(2), unix(7) "SCM_RIGHTS", signal-safety(7).
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn sendfd_target_send(
     target: *mut sendfd_target,
     fds: *const c_int,

@@ -42,7 +42,9 @@ const TESTS: &[Test] = &[
         every_function_has_the_boundary,
     ),
     ("bad_input", || program("bad_input.c", &[])),
+    ("older_caller", || program("older_caller.c", &[])),
     ("newer_caller", || program("newer_caller.c", &[])),
+    ("flat", || program("flat.c", &[])),
     ("two_processes", || program("two_processes.c", &[])),
     ("recv_many_pidfd", || program("recv_many.c", &["pidfd"])),
     ("recv_many_name", || program("recv_many.c", &["name"])),
@@ -57,7 +59,11 @@ const TESTS: &[Test] = &[
     ("allocations", || program("cost.c", &["allocations"])),
     ("calls", || program("cost.c", &["calls"])),
     ("bad_input_by_name", || by_name("bad_input.c", &[])),
+    ("older_caller_by_name", || by_name("older_caller.c", &[])),
     ("newer_caller_by_name", || by_name("newer_caller.c", &[])),
+    ("flat_by_name", || by_name("flat.c", &[])),
+    ("older_programs_newer_library", older_programs_newer_library),
+    ("newer_programs_older_library", newer_programs_older_library),
     ("too_small_by_name", || by_name("too_small.c", &[])),
     ("errors_by_name", || by_name("errors.c", &[])),
     ("listen_by_name", || by_name("listen.c", &["sigwaitinfo"])),
@@ -67,7 +73,9 @@ const TESTS: &[Test] = &[
     }),
     ("calls_by_name", || by_name("cost.c", &["calls"])),
     ("memory_bad_input", || memory("bad_input.c", &[])),
+    ("memory_older_caller", || memory("older_caller.c", &[])),
     ("memory_newer_caller", || memory("newer_caller.c", &[])),
+    ("memory_flat", || memory("flat.c", &[])),
     ("memory_too_small", || memory("too_small.c", &[])),
     ("memory_recv_many", || memory("recv_many.c", &["name"])),
     ("memory_owners", || memory("owners.cpp", &[])),
@@ -166,6 +174,18 @@ fn compiles_with(c: &str, cpp: &str) -> Outcome {
                 .arg(capi().join("../examples").join(name)));
         }
     };
+    // In C89, too, whose compilers take it as ISO C with not a warning.
+    for standard in ["c89", "c99", "c11", "c23"] {
+        run(Command::new(c)
+            .arg(format!(
+                "-std={}",
+                if standard == "c23" { "c2x" } else { standard }
+            ))
+            .args(WARNINGS)
+            .arg("-fsyntax-only")
+            .arg(include_flag())
+            .arg(capi().join("tests/c/c89.c")));
+    }
     examples(c, "c11", &["pool/worker.c"]);
     examples(cpp, "c++17", &["send.cpp", "receive.cpp"]);
     for times in [1, 2] {
@@ -299,7 +319,7 @@ fn functions() -> BTreeSet<String> {
         let (before, _) = line.split_once('(')?;
         let starts_a_line = !before.starts_with([' ', '#', '/']);
         let name = before.rsplit([' ', '*']).next()?;
-        starts_a_line.then(|| name.to_owned())
+        (starts_a_line && before.contains(' ')).then(|| name.to_owned())
     };
     text.lines().filter_map(declared).collect()
 }
@@ -313,8 +333,117 @@ fn types() -> BTreeSet<String> {
         ends.then(|| name.to_owned())
     };
     let types: BTreeSet<String> = text.lines().filter_map(defined).collect();
-    assert_eq!(types.len(), 7, "{types:?}");
+    assert_eq!(types.len(), 9, "{types:?}");
     types
+}
+
+// Programs and libraries of different releases
+
+/// The structs that grow.
+const GROWING: [&str; 6] = [
+    "sendfd_options",
+    "sendfd_receiver_options",
+    "sendfd_message",
+    "sendfd_sender",
+    "sendfd_report",
+    "sendfd_kind",
+];
+
+/// What is run across releases, in this process and across two.
+const ACROSS: [(&str, &[&str]); 7] = [
+    ("older_caller.c", &[]),
+    ("newer_caller.c", &[]),
+    ("two_processes.c", &[]),
+    ("recv_many.c", &["name"]),
+    ("too_small.c", &[]),
+    ("errors.c", &[]),
+    ("flat.c", &[]),
+];
+
+/// The text of a source with `field` at the end of each of `GROWING` in it.
+fn grown(text: &str, start: &str, field: &str) -> String {
+    let mut text = text.to_owned();
+    for name in GROWING {
+        if let Some(start) = text.find(&format!("{start} {name} {{\n")) {
+            let end = start + text[start..].find("\n}").expect("its end") + 1;
+            text.insert_str(end, field);
+        }
+    }
+    text
+}
+
+/// The library of a release in which every struct has one field more, built from these sources.
+fn older_programs_newer_library() -> Outcome {
+    let newer = build().join("newer");
+    let top = capi().join("..").canonicalize().expect("the top");
+    fs::create_dir_all(newer.join("src")).expect("a directory");
+    let mut changed = 0;
+    for entry in fs::read_dir(capi().join("src")).expect("the sources") {
+        let source = entry.expect("a source");
+        let text = fs::read_to_string(source.path()).expect("a source");
+        let text = grown(&text, "pub struct", "    pub added: u64,\n");
+        changed += text.matches("pub added: u64,\n}").count();
+        // What constructs one names its fields; the new one is zero.
+        fs::write(newer.join("src").join(source.file_name()), text).expect("a copy");
+    }
+    assert_eq!(changed, GROWING.len());
+    let manifest = format!(
+        "[workspace]\n[package]\nname = \"sendfd-capi\"\nversion = \"{}\"\nedition = \"2024\"\n\
+         [lib]\ncrate-type = [\"cdylib\"]\n\
+         [dependencies]\nlibc = \"0.2\"\nsendfd-core = {{ path = \"{}\" }}\n",
+        env!("CARGO_PKG_VERSION"),
+        top.join("sendfd-core").display()
+    );
+    fs::write(newer.join("Cargo.toml"), manifest).expect("a manifest");
+    fs::copy(top.join("Cargo.lock"), newer.join("Cargo.lock")).expect("the lock file");
+    run(Command::new(env!("CARGO"))
+        .args(["build", "-q", "--offline", "--manifest-path"])
+        .arg(newer.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(newer.join("target")));
+    let lib = newer.join("lib");
+    fs::create_dir_all(&lib).expect("a directory");
+    fs::copy(
+        newer.join("target/debug/libsendfd_capi.so"),
+        lib.join("libsendfd.so.0"),
+    )
+    .expect("the library");
+
+    for (source, arguments) in ACROSS {
+        let scratch = scratch();
+        let binary = compile(source, scratch.path());
+        outcome(
+            Command::new(binary)
+                .args(arguments)
+                .env("LD_LIBRARY_PATH", &lib)
+                .env_remove("SENDFD_PATHS"),
+        );
+    }
+    Passed
+}
+
+/// Programs that were built with the header of such a release, and run with this library.
+fn newer_programs_older_library() -> Outcome {
+    let include = scratch();
+    let text = fs::read_to_string(header()).expect("the header");
+    let text = grown(&text, "typedef struct", "    uint64_t added;\n");
+    assert_eq!(text.matches("uint64_t added;\n}").count(), GROWING.len());
+    fs::write(include.path().join("sendfd.h"), text).expect("a header");
+    for (source, arguments) in ACROSS {
+        let scratch = scratch();
+        let flags = [
+            format!("-I{}", include.path().display()),
+            // The initialisers are of this release and leave the new field out.
+            "-Wno-missing-field-initializers".to_owned(),
+        ];
+        let binary = compile_with(source, scratch.path(), &flags);
+        outcome(
+            Command::new(binary)
+                .args(arguments)
+                .env_remove("SENDFD_PATHS"),
+        );
+    }
+    Passed
 }
 
 // The programs
@@ -377,11 +506,17 @@ fn outcome(command: &mut Command) -> Outcome {
 }
 
 fn compile(source: &str, into: &Path) -> PathBuf {
+    compile_with(source, into, &[])
+}
+
+/// `flags` come first: a header that they lead to is taken instead of ours.
+fn compile_with(source: &str, into: &Path, flags: &[String]) -> PathBuf {
     let source = capi().join("tests/c").join(source);
     let binary = into.join("program");
     let mut lib = std::ffi::OsString::from("-Wl,-rpath,");
     lib.push(build().join("lib"));
     run(compiler(&source)
+        .args(flags)
         .arg(include_flag())
         .arg(&source)
         .arg("-o")
