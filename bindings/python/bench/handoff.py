@@ -8,7 +8,6 @@ fails for being slow.
 from __future__ import annotations
 
 import argparse
-import math
 import multiprocessing
 import os
 import signal
@@ -60,7 +59,7 @@ def by_sendfd(count: int) -> float:
             with sendfd.Target(parent, SIG) as target:
                 fd = file.fileno()
                 for _ in range(count):
-                    target.send(fd, timeout=math.inf)
+                    target.send(fd, timeout=None)
 
         return between_processes(count, send, lambda: os.close(recv().detach()))
 
@@ -74,7 +73,7 @@ def by_sixteen(count: int) -> float:
         def send(count: int) -> None:
             with sendfd.Target(parent, SIG) as target:
                 for _ in range(count):
-                    target.send(fds, timeout=math.inf)
+                    target.send(fds, timeout=None)
 
         return between_processes(count // 16, send, lambda: receiver.recv().close()) / 16
 

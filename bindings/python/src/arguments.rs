@@ -5,7 +5,9 @@ use std::os::fd::{BorrowedFd, RawFd};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyMemoryView, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyMemoryView, PyString, PyTuple, PyType};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sendfd_core::{Path, Paths};
 
 use crate::sys;
@@ -32,20 +34,42 @@ impl FromPyObject<'_, '_> for Pid {
         if pid.is_none() {
             return Err(PyValueError::new_err("the process has not been started"));
         }
-        // Once its end was collected, the pid may be somebody else's. Popen and asyncio say
-        // returncode, multiprocessing says exitcode.
-        for status in [intern!(py, "returncode"), intern!(py, "exitcode")] {
-            if let Some(status) = object.getattr_opt(status)?
-                && !status.is_none()
-            {
-                return Err(PyOSError::new_err((
-                    libc::ESRCH,
-                    format!("process {pid} has exited with status {status}"),
-                )));
-            }
+        // Once its end was collected, the pid may be somebody else's.
+        if let Some(status) = status_of(&object)? {
+            return Err(PyOSError::new_err((
+                libc::ESRCH,
+                format!("process {pid} has exited with status {status}"),
+            )));
         }
         pid.extract().map(Pid)
     }
+}
+
+/// With what a process ended, if its object knows. Popen and asyncio say returncode, multiprocessing
+/// says exitcode.
+fn status_of<'py>(process: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = process.py();
+    let some = |status: Option<Bound<'py, PyAny>>| status.filter(|status| !status.is_none());
+    if let Some(status) = process.getattr_opt(intern!(py, "returncode"))? {
+        return Ok(some(Some(status)));
+    }
+    // Asking for exitcode makes selectors and waits for the process. Its sentinel, which becomes
+    // readable when the process ends, answers the same with one system call.
+    if let Some(popen) = some(process.getattr_opt(intern!(py, "_popen"))?)
+        && let Some(status) = popen.getattr_opt(intern!(py, "returncode"))?
+        && status.is_none()
+        && let Some(sentinel) = popen.getattr_opt(intern!(py, "sentinel"))?
+        && let Ok(sentinel @ 0..) = sentinel.extract::<RawFd>()
+    {
+        let mut fds = [PollFd::from_borrowed_fd(
+            sys::borrow(sentinel),
+            PollFlags::IN,
+        )];
+        if poll(&mut fds, Some(&Timespec::default())) == Ok(0) {
+            return Ok(None);
+        }
+    }
+    Ok(some(process.getattr_opt(intern!(py, "exitcode"))?))
 }
 
 /// The descriptors to send. What they were taken from is kept alive, so that they stay open.
@@ -118,6 +142,7 @@ fn number_of(object: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
         object.extract::<RawFd>()?
     } else if let Some(method) = object.getattr_opt(intern!(object.py(), "fileno"))? {
         let number = method.call0()?;
+        check(object)?;
         if !number.is_instance_of::<PyInt>() {
             return Err(PyTypeError::new_err("fileno() returned a non-integer"));
         }
@@ -133,6 +158,18 @@ fn number_of(object: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
     Ok(Some(number))
 }
 
+/// Refuses what would lose bytes. A plain socket has no buffer.
+fn check(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static CHECK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
+    if object.get_type().is(SOCKET.import(py, "socket", "socket")?) {
+        return Ok(());
+    }
+    let check = CHECK.import(py, "sendfd._passenger", "check")?;
+    check.call1((object,)).map(drop)
+}
+
 /// Going through these would take their bytes for descriptors.
 fn is_text_or_bytes(object: &Bound<'_, PyAny>) -> bool {
     object.is_instance_of::<PyString>()
@@ -143,8 +180,13 @@ fn is_text_or_bytes(object: &Bound<'_, PyAny>) -> bool {
 
 fn no_descriptor(object: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!(
-        "expected a descriptor, an object with fileno(), or a list of them, not {}",
-        type_name(object)
+        "expected a descriptor, an object with fileno(), or a list of them, not {}{}",
+        type_name(object),
+        if type_name(object) == "StreamWriter" {
+            ": take its socket with sendfd.aio.release(reader, writer)"
+        } else {
+            ""
+        }
     ))
 }
 

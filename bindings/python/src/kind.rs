@@ -23,8 +23,8 @@ pub(crate) fn detect(fd: Passengers<'_>) -> PyResult<Detected> {
         Some(Kind::File) => ("file", None),
         Some(Kind::Directory) => ("directory", None),
         Some(Kind::Pipe) => ("pipe", None),
-        Some(Kind::CharacterDevice) => ("character device", None),
-        Some(Kind::BlockDevice) => ("block device", None),
+        Some(Kind::CharacterDevice) => ("character-device", None),
+        Some(Kind::BlockDevice) => ("block-device", None),
         _ => ("anonymous", None),
     })
 }

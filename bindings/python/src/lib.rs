@@ -49,7 +49,7 @@ mod _sendfd {
     #[pymodule_export]
     use crate::receiver::Receiver;
     #[pymodule_export]
-    use crate::send::{Target, send};
+    use crate::send::{Outbound, Target, asend, send};
     #[pymodule_export]
     use crate::signals::{listen, signalfd, sigtimedwait, unlisten};
 

@@ -51,11 +51,7 @@ impl Message {
         let slot = slots.get_mut(index).ok_or_else(|| {
             PyIndexError::new_err(format!("the message carries {count} descriptors"))
         })?;
-        slot.take().ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "descriptor {index} of the message was taken or closed before"
-            ))
-        })
+        slot.take().ok_or_else(|| gone(index))
     }
 
     /// Takes a descriptor for `make`, which makes an object that owns it. It stays if that fails.
@@ -78,6 +74,26 @@ impl Message {
     }
 }
 
+fn gone(index: usize) -> PyErr {
+    PyValueError::new_err(format!(
+        "descriptor {index} of the message was taken or closed before"
+    ))
+}
+
+/// The timeout that a socket is to have: as it comes, or what the caller says.
+enum Blocking<'py> {
+    AsItComes,
+    Say(Bound<'py, PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Blocking<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Blocking::Say(object.to_owned()))
+    }
+}
+
 impl Room for Message {
     fn room(&self) -> (usize, usize) {
         (MAX_FDS, MAX_DATA)
@@ -92,22 +108,22 @@ impl Room for Message {
     }
 }
 
-fn number(slot: &Option<OwnedFd>) -> RawFd {
-    slot.as_ref().map_or(-1, AsRawFd::as_raw_fd)
-}
-
 #[pymethods]
 impl Message {
-    /// The descriptors, in the order sent; -1 for those that were taken or closed.
+    /// The descriptors, in the order sent; None for those that were taken or closed.
     #[getter]
     fn fds<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let number = |slot: &Option<OwnedFd>| slot.as_ref().map(AsRawFd::as_raw_fd);
         PyTuple::new(py, self.slots().iter().map(number).collect::<Vec<_>>())
     }
 
-    /// The first descriptor, still owned by the message; -1 once it was taken or closed.
+    /// The first descriptor, which stays the message's. ValueError once it was taken or closed.
     #[getter]
-    fn fd(&self) -> RawFd {
-        self.slots().first().map_or(-1, number)
+    fn fd(&self) -> PyResult<RawFd> {
+        match self.slots().first() {
+            Some(Some(fd)) => Ok(fd.as_raw_fd()),
+            _ => Err(gone(0)),
+        }
     }
 
     /// The sender's bytes.
@@ -142,16 +158,36 @@ impl Message {
 
     /// Take a descriptor as a socket.socket, its family, type and protocol detected.
     ///
-    /// The socket object owns it then. If it is non-blocking, the object's timeout is 0 and not None:
-    /// that is a property of the open file, which the sender shares. Raises OSError (ENOTSOCK) if it
-    /// is no socket, and IndexError or ValueError like detach(); the message keeps it then.
-    #[pyo3(signature = (index=0))]
-    fn socket<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
+    /// The socket object owns it then. timeout is as in socket.settimeout(): None blocks, 0 never does.
+    /// Whether it blocks is a property of the open file (O_NONBLOCK), which the sender shares: this
+    /// changes it for both. Left out, it stays as it came: the object's timeout is 0 if it was
+    /// non-blocking.
+    ///
+    /// Raises OSError (ENOTSOCK) if it is no socket, and IndexError or ValueError like detach(); the
+    /// message keeps it then.
+    #[pyo3(
+        signature = (index=0, *, timeout=Blocking::AsItComes),
+        text_signature = "($self, index=0, *, timeout=...)"
+    )]
+    fn socket<'py>(
+        &self,
+        py: Python<'py>,
+        index: usize,
+        timeout: Blocking<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         static SOCKET: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let class = SOCKET.import(py, "socket", "socket")?;
         self.hand_over(index, |number| {
             let named = [(intern!(py, "fileno"), number)].into_py_dict(py)?;
             let socket = class.call((), Some(&named))?;
+            if let Blocking::Say(timeout) = &timeout {
+                if let Err(error) = socket.call_method1(intern!(py, "settimeout"), (timeout,)) {
+                    // The message keeps the descriptor, so the object must not close it.
+                    socket.call_method0(intern!(py, "detach"))?;
+                    return Err(error);
+                }
+                return Ok(socket);
+            }
             // O_NONBLOCK travels with the open file. A socket object that did not know of it
             // would raise BlockingIOError where its timeout says that it waits.
             let flags = fcntl_getfl(crate::sys::borrow(number));

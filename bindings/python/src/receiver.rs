@@ -3,14 +3,14 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use sendfd_core::{Cause, ReceiverOptions, Wait};
 
 use crate::error::os_error;
 use crate::message::Message;
-use crate::wait::{interruptible, seconds};
+use crate::wait::{blocks, interruptible, limit};
 
 /// Receives what other processes send to this process at one signal.
 ///
@@ -25,6 +25,9 @@ pub(crate) struct Receiver {
     /// `None` once it was closed. Never locked while detached from the interpreter.
     open: Mutex<Option<Arc<sendfd_core::Receiver>>>,
 }
+
+/// How many messages `recv_many` takes at most.
+const MOST: usize = 1024;
 
 impl Receiver {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<sendfd_core::Receiver>>> {
@@ -69,11 +72,36 @@ impl Receiver {
     /// ValueError for a timeout below 0. Nothing is lost on an error.
     #[pyo3(signature = (timeout=None))]
     fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Message> {
-        let wait = timeout.map_or(Ok(Wait::Forever), seconds)?;
+        let wait = limit(timeout)?;
+        blocks(py, wait, "sendfd.Receiver.recv")?;
         let receiver = self.get()?;
         let mut message = Message::empty();
         interruptible(py, wait, |wait| receiver.recv_into(&mut message, wait))?;
         Ok(message)
+    }
+
+    /// Receive up to so many messages. Blocks until there is one, as recv() does, and then takes what is
+    /// there without waiting for more.
+    ///
+    /// Raises what recv() raises, when there is nothing to return, and ValueError for a count of 0.
+    #[pyo3(signature = (count, timeout=None), text_signature = "($self, count, timeout=None)")]
+    fn recv_many(
+        &self,
+        py: Python<'_>,
+        count: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<Vec<Message>> {
+        if count == 0 {
+            return Err(PyValueError::new_err("the count must be 1 or more"));
+        }
+        let wait = limit(timeout)?;
+        blocks(py, wait, "sendfd.Receiver.recv_many")?;
+        let receiver = self.get()?;
+        // Whoever asks for more than can be queued need not pay for it.
+        let mut messages: Vec<_> = (0..count.min(MOST)).map(|_| Message::empty()).collect();
+        let taken = interruptible(py, wait, |wait| receiver.recv_many(&mut messages, wait))?;
+        messages.truncate(taken);
+        Ok(messages)
     }
 
     /// Receive one message, or None where recv(0) would raise BlockingIOError.

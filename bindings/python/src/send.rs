@@ -1,18 +1,60 @@
 //! The sending end.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
-use sendfd_core::{Paths, SendOptions, Wait};
+use rustix::io::fcntl_dupfd_cloexec;
+use sendfd_core::{Cause, Paths, Result, SendOptions, Wait};
 
 use crate::arguments::{Data, Passengers, Pid, Wish};
-use crate::wait::{interruptible, seconds};
+use crate::error::{errno_error, os_error};
+use crate::wait::{blocks, interruptible, limit};
 
-/// Sending does not wait unless it is told to.
-fn wait_of(timeout: Option<f64>) -> PyResult<Wait> {
-    timeout.map_or(Ok(Wait::Never), seconds)
+/// Whether waiting can help.
+fn may_pass(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::NotListening
+            | Cause::AddressTaken { .. }
+            | Cause::QueueFull
+            | Cause::TargetTableFull
+            | Cause::TooManyInFlight
+            | Cause::Interrupted
+    )
+}
+
+/// Tries once, without waiting. If that fails and waiting may help, waits, with duplicates: while the
+/// interpreter runs other threads and signal handlers, the numbers may come to mean something else.
+///
+/// The first try is made attached to the interpreter, so that nothing of that kind happens before.
+fn send_waiting(
+    py: Python<'_>,
+    wait: Wait,
+    fds: &[BorrowedFd<'_>],
+    send: impl Fn(&[BorrowedFd<'_>], Wait) -> Result<()> + Send + Sync,
+) -> PyResult<()> {
+    match send(fds, Wait::Never) {
+        Err(error) if wait != Wait::Never && may_pass(error.cause()) => {}
+        result => return result.map_err(os_error),
+    }
+    let held = hold(fds)?;
+    interruptible(py, wait, |wait| send(&borrow_all(&held), wait))
+}
+
+/// Duplicates, which keep the open files whatever becomes of the numbers.
+fn hold(fds: &[BorrowedFd<'_>]) -> PyResult<Vec<OwnedFd>> {
+    fds.iter()
+        .map(|fd| fcntl_dupfd_cloexec(fd, 0))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|errno| errno_error(errno, "cannot hold a descriptor while waiting to send it"))
+}
+
+fn borrow_all(held: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    held.iter().map(AsFd::as_fd).collect()
 }
 
 /// Send duplicates of descriptors to process pid, which listens on sig, in one message.
@@ -22,19 +64,21 @@ fn wait_of(timeout: Option<f64>) -> PyResult<Wait> {
 /// borrowed: once this returns, the kernel holds duplicates for the target, close-on-exec there. data
 /// is up to MAX_DATA bytes, tag a number below 2**64: both are for the receiver.
 ///
-/// Without a timeout, this does not block. With one, in seconds, it waits so long at most for the
-/// target to start listening and for room in its queue; math.inf is no limit. It can be interrupted
-/// by signals, and goes on unless their handlers raise.
+/// timeout is how long to wait, in seconds, for the target to start listening and for room in its queue:
+/// 0 does not block, None waits for ever. What is sent is what fd meant when this was called. A wait
+/// can be interrupted by signals, and goes on unless their handlers raise. In an event loop, use
+/// asend().
 ///
 /// paths narrows the ways that may be taken: 'pidfd,name' or a list of 'syscall', 'pidfd', 'name'.
 /// An explicit wish is never replaced by another path.
 ///
 /// The target is kept open in a small cache of this process. For hot loops, see Target. Threads may
-/// call this at the same time. For the errors, see the module; on each, nothing was sent.
+/// call this at the same time. For the errors, see the module; on each, nothing was sent. TypeError
+/// is raised for what would lose bytes: an SSLSocket, a file that has read ahead or has not flushed.
 #[pyfunction]
 #[pyo3(
-    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=None, paths=None),
-    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=None, paths=None)"
+    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=Some(0.0), paths=None),
+    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=0, paths=None)"
 )]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn send(
@@ -47,11 +91,12 @@ pub(crate) fn send(
     timeout: Option<f64>,
     paths: Option<Wish>,
 ) -> PyResult<()> {
-    let wait = wait_of(timeout)?;
+    let wait = limit(timeout)?;
+    blocks(py, wait, "sendfd.send")?;
     let (Pid(pid), data) = (pid, data.as_bytes());
     let paths = paths.map_or(Paths::empty(), |wish| wish.0);
     fd.lend(|fds| {
-        interruptible(py, wait, |wait| {
+        send_waiting(py, wait, fds, |fds, wait| {
             let options = SendOptions {
                 paths,
                 wait,
@@ -61,6 +106,118 @@ pub(crate) fn send(
             sendfd_core::send_with(pid, sig, fds, &options)
         })
     })
+}
+
+/// Send like send(), in a coroutine of asyncio, trio or anyio: waiting does not stop the event loop.
+///
+/// What fd means is settled by the call, not when the coroutine is awaited: the caller may close its
+/// own at once. The coroutine waits as long as timeout allows, None (the default) without limit.
+/// Cancelled while it waits, it has sent nothing; once it returns, the message was sent.
+///
+/// Raises what send() raises; TypeError, ValueError and OSError (EBADF, EMFILE) about the arguments
+/// already when it is called.
+#[pyfunction]
+#[pyo3(
+    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=None, paths=None),
+    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=None, paths=None)"
+)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn asend<'py>(
+    py: Python<'py>,
+    pid: Pid,
+    sig: i32,
+    fd: Passengers<'_>,
+    data: Data<'_>,
+    tag: u64,
+    timeout: Option<f64>,
+    paths: Option<Wish>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let to = To::Address {
+        pid: pid.0,
+        sig,
+        paths: paths.map_or(Paths::empty(), |wish| wish.0),
+    };
+    Outbound::deliver(py, to, &fd, &data, tag, timeout)
+}
+
+/// Where a message goes.
+enum To {
+    Address { pid: i32, sig: i32, paths: Paths },
+    Target(Arc<sendfd_core::Target>),
+}
+
+/// A message on its way: duplicates of the descriptors, and all else that it takes to send it.
+#[pyclass(module = "sendfd._sendfd", frozen)]
+pub(crate) struct Outbound {
+    to: To,
+    /// Closed with this: also when the coroutine that has it is never started.
+    held: Vec<OwnedFd>,
+    data: Vec<u8>,
+    tag: u64,
+}
+
+impl Outbound {
+    /// The coroutine that sends it.
+    fn deliver<'py>(
+        py: Python<'py>,
+        to: To,
+        fd: &Passengers<'_>,
+        data: &Data<'_>,
+        tag: u64,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static DELIVER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        limit(timeout)?;
+        let outbound = Outbound {
+            to,
+            held: fd.lend(hold)?,
+            data: data.as_bytes().to_vec(),
+            tag,
+        };
+        let deliver = DELIVER.import(py, "sendfd._loops", "deliver")?;
+        deliver.call1((outbound, timeout))
+    }
+
+    fn send(&self, wait: Wait) -> Result<()> {
+        let fds = borrow_all(&self.held);
+        let (tag, data) = (self.tag, &self.data[..]);
+        let options = |paths| SendOptions {
+            paths,
+            wait,
+            tag,
+            data,
+        };
+        match &self.to {
+            To::Address { pid, sig, paths } => {
+                sendfd_core::send_with(*pid, *sig, &fds, &options(*paths))
+            }
+            To::Target(target) => target.send(&fds, &options(Paths::empty())),
+        }
+    }
+}
+
+#[pymethods]
+impl Outbound {
+    /// Try to send, without waiting. False if it may succeed later, True once it is sent; raises OSError
+    /// otherwise.
+    fn attempt(&self) -> PyResult<bool> {
+        match self.send(Wait::Never) {
+            Ok(()) => Ok(true),
+            Err(error) if may_pass(error.cause()) => Ok(false),
+            Err(error) => Err(os_error(error)),
+        }
+    }
+
+    /// Try a last time, and raise what says that the time is over: TimeoutError if it was `waited` for,
+    /// BlockingIOError and others if not.
+    fn last_attempt(&self, waited: bool) -> PyResult<()> {
+        let wait = if waited {
+            Wait::For(std::time::Duration::from_nanos(1))
+        } else {
+            Wait::Never
+        };
+        self.send(wait).map_err(os_error)
+    }
 }
 
 /// A process, at one of its signals, opened for sending again and again.
@@ -90,12 +247,25 @@ impl Target {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<sendfd_core::Target>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn get(&self) -> PyResult<Arc<sendfd_core::Target>> {
+        self.lock().clone().ok_or_else(|| {
+            let text = format!(
+                "cannot send to process {} at signal {}: the target is closed",
+                self.pid, self.sig
+            );
+            PyOSError::new_err((libc::EBADF, text))
+        })
+    }
 }
 
 #[pymethods]
 impl Target {
     #[new]
-    #[pyo3(signature = (pid, sig, *, paths=None, timeout=None))]
+    #[pyo3(
+        signature = (pid, sig, *, paths=None, timeout=Some(0.0)),
+        text_signature = "(pid, sig, *, paths=None, timeout=0)"
+    )]
     fn new(
         py: Python<'_>,
         pid: Pid,
@@ -105,7 +275,9 @@ impl Target {
     ) -> PyResult<Self> {
         let Pid(pid) = pid;
         let paths = paths.map_or(Paths::empty(), |wish| wish.0);
-        let open = interruptible(py, wait_of(timeout)?, |wait| {
+        let wait = limit(timeout)?;
+        blocks(py, wait, "sendfd.Target")?;
+        let open = interruptible(py, wait, |wait| {
             sendfd_core::Target::open(pid, sig, paths, wait)
         })?;
         Ok(Target {
@@ -125,10 +297,10 @@ impl Target {
     /// Send duplicates of descriptors in one message: one system call.
     ///
     /// fd, data, tag and timeout are those of sendfd.send(), and so are the errors, with OSError (EBADF)
-    /// once the target is closed. Without a timeout, this does not block.
+    /// once the target is closed.
     #[pyo3(
-        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=None),
-        text_signature = "($self, fd, *, data=b'', tag=0, timeout=None)"
+        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=Some(0.0)),
+        text_signature = "($self, fd, *, data=b'', tag=0, timeout=0)"
     )]
     fn send(
         &self,
@@ -138,17 +310,12 @@ impl Target {
         tag: u64,
         timeout: Option<f64>,
     ) -> PyResult<()> {
-        let wait = wait_of(timeout)?;
+        let wait = limit(timeout)?;
+        blocks(py, wait, "sendfd.Target.send")?;
         let data = data.as_bytes();
-        let target = self.lock().clone().ok_or_else(|| {
-            let text = format!(
-                "cannot send to process {} at signal {}: the target is closed",
-                self.pid, self.sig
-            );
-            PyOSError::new_err((libc::EBADF, text))
-        })?;
+        let target = self.get()?;
         fd.lend(|fds| {
-            interruptible(py, wait, |wait| {
+            send_waiting(py, wait, fds, |fds, wait| {
                 let options = SendOptions {
                     paths: Paths::empty(),
                     wait,
@@ -158,6 +325,22 @@ impl Target {
                 target.send(fds, &options)
             })
         })
+    }
+
+    /// Send like send(), in a coroutine: as sendfd.asend(), to this target.
+    #[pyo3(
+        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=None),
+        text_signature = "($self, fd, *, data=b'', tag=0, timeout=None)"
+    )]
+    fn asend<'py>(
+        &self,
+        py: Python<'py>,
+        fd: Passengers<'_>,
+        data: Data<'_>,
+        tag: u64,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Outbound::deliver(py, To::Target(self.get()?), &fd, &data, tag, timeout)
     }
 
     /// Whether the target was closed.

@@ -8,7 +8,7 @@ use sendfd_core::Wait;
 
 use crate::error::{errno_error, os_error};
 use crate::sys::{self, SignalSet};
-use crate::wait::{Remaining, seconds};
+use crate::wait::{Remaining, limit};
 
 /// The signal, si_code, si_pid, si_uid, and si_value.sival_int.
 type Info = (i32, i32, i32, u32, i32);
@@ -35,7 +35,7 @@ pub(crate) fn sigtimedwait(
 ) -> PyResult<Option<Info>> {
     const ATTEMPT: &str = "cannot wait for signals";
     let set = SignalSet::new(&signals).map_err(|errno| errno_error(errno, ATTEMPT))?;
-    let remaining = Remaining::of(timeout.map_or(Ok(Wait::Forever), seconds)?);
+    let remaining = Remaining::of(limit(timeout)?);
     loop {
         let time = match remaining.now() {
             Wait::Never => Some(std::time::Duration::ZERO),

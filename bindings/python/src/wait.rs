@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use sendfd_core::{Cause, Wait};
 
 use crate::error::os_error;
 
 /// Seconds; what the clock cannot count to is no limit.
-pub(crate) fn seconds(timeout: f64) -> PyResult<Wait> {
+fn seconds(timeout: f64) -> PyResult<Wait> {
     if timeout.is_nan() || timeout < 0.0 {
         return Err(PyValueError::new_err(
             "the timeout must be a number of seconds, 0 or more",
@@ -24,6 +25,25 @@ pub(crate) fn seconds(timeout: f64) -> PyResult<Wait> {
         Ok(time) => Wait::For(time),
         Err(_) => Wait::Forever,
     })
+}
+
+/// What Python programs say: seconds, or None for no limit.
+pub(crate) fn limit(timeout: Option<f64>) -> PyResult<Wait> {
+    timeout.map_or(Ok(Wait::Forever), seconds)
+}
+
+/// In Python's development mode, warns whoever is about to block the thread of a running event loop.
+pub(crate) fn blocks(py: Python<'_>, wait: Wait, call: &str) -> PyResult<()> {
+    static DEVELOPMENT: PyOnceLock<bool> = PyOnceLock::new();
+    let development = || -> PyResult<bool> {
+        let flags = py.import("sys")?.getattr("flags")?;
+        flags.getattr("dev_mode")?.extract()
+    };
+    if wait != Wait::Never && *DEVELOPMENT.get_or_try_init(py, development)? {
+        let module = py.import("sendfd._loops")?;
+        module.call_method1("warn_if_running", (call,))?;
+    }
+    Ok(())
 }
 
 /// How much of a wait is left.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
 import sendfd
 from conftest import SIG, MakeChild, need
@@ -26,10 +28,9 @@ except ImportError:
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 SENDER = """
-import math
 with sendfd.Target(os.getppid(), SIG) as target:
     for tag in range(int(sys.argv[2])):
-        target.send(0, tag=tag, timeout=math.inf)
+        target.send(0, tag=tag, timeout=None)
 """
 
 
@@ -218,51 +219,166 @@ def test_errors_come_through(run: Run, child: MakeChild) -> None:
     ).end()
 
 
-def test_trio(receiver: sendfd.Receiver, child: MakeChild) -> None:
-    try:
-        import trio
-    except ImportError:
-        need("trio", False)
-
-    async def arecv() -> sendfd.Message:
-        while True:
-            await trio.lowlevel.wait_readable(receiver)
-            try:
-                return receiver.recv(timeout=0)
-            except BlockingIOError:
-                continue
-
-    async def main() -> None:
-        with trio.fail_after(60):
-            for tag in range(1000):
-                with await arecv() as message:
-                    assert message.tag == tag
-
-    peer = child(SENDER, 1000)
-    trio.run(main)
-    peer.end()
-
-
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_anyio(backend: str, receiver: sendfd.Receiver, child: MakeChild) -> None:
-    try:
-        import anyio
-        import trio  # noqa: F401
-    except ImportError:
-        need("anyio", False)
-
+def test_other_libraries(backend: str, receiver: sendfd.Receiver, child: MakeChild) -> None:
     async def main() -> None:
         with anyio.fail_after(60):
-            for tag in range(1000):
-                while True:
-                    try:
-                        message = receiver.recv(timeout=0)
-                        break
-                    except BlockingIOError:
-                        await anyio.wait_readable(receiver)
+            for tag in range(500):
+                with await receiver.arecv() as message:
+                    assert message.tag == tag
+            tag = 500
+            async for message in receiver:
                 with message:
                     assert message.tag == tag
+                tag += 1
+                if tag == 1000:
+                    break
 
     peer = child(SENDER, 1000)
     anyio.run(main, backend=backend)
     peer.end()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_full_queue_leaves_room_for_others(
+    backend: str, receiver: sendfd.Receiver, null: int
+) -> None:
+    async def main() -> None:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await anyio.sleep(0)
+
+        for _ in range(200):
+            sendfd.send(os.getpid(), SIG, null)
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            for _ in range(200):
+                (await receiver.arecv()).close()
+            group.cancel_scope.cancel()
+        assert ticks >= 200 // 32
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_cancelling_elsewhere_loses_nothing(
+    backend: str, receiver: sendfd.Receiver, child: MakeChild
+) -> None:
+    count = 2000
+    tags: list[int] = []
+    cancelled = 0
+
+    async def take(seed: int) -> None:
+        nonlocal cancelled
+        chance = random.Random(seed)
+        while len(tags) < count:
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as group:
+
+                    async def cancel(group: Any = group) -> None:
+                        for _ in range(chance.randrange(4)):
+                            await anyio.sleep(0)
+                        group.cancel_scope.cancel()
+
+                    group.start_soon(cancel)
+                    message = await receiver.arecv()
+                    tags.append(message.tag)
+                    message.close()
+                    group.cancel_scope.cancel()
+                cancelled += scope.cancel_called
+            if chance.randrange(10) == 0:
+                cancelled += 1
+                await anyio.sleep(0)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for seed in range(3):
+                group.start_soon(take, seed)
+
+    peer = child(SENDER, count)
+    anyio.run(main, backend=backend)
+    peer.end()
+    assert sorted(tags) == list(range(count))
+
+
+def test_trio_is_woken_by_closing(receiver: sendfd.Receiver) -> None:
+    async def main() -> None:
+        ended = []
+
+        async def iterate() -> None:
+            ended.extend([message async for message in receiver])
+            ended.append(None)  # type: ignore[arg-type]
+
+        async def single() -> None:
+            with pytest.raises(OSError, match="closed"):
+                await receiver.arecv()
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(iterate)
+                group.start_soon(single)
+                await anyio.sleep(0.01)
+                receiver.close()
+        assert ended == [None]
+
+    anyio.run(main, backend="trio")
+
+
+LIMITED = """
+import anyio, logging, resource
+full = False
+
+class Report(logging.Handler):
+    def emit(self, record):
+        global full
+        full = True
+        print(record.levelname, record.name, flush=True)
+
+logging.getLogger().addHandler(Report())
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+receiver = sendfd.Receiver(SIG)
+
+async def answer(connection):
+    with connection:
+        # Nobody is answered before the table was full.
+        while not full:
+            await anyio.sleep(0.01)
+        connection.send(b"answer")
+
+async def main():
+    print("ready", flush=True)
+    served = 0
+    async with anyio.create_task_group() as group:
+        async for message in receiver:
+            with message:
+                group.start_soon(answer, message.socket())
+            served += 1
+            if served == 100:
+                break
+    receiver.close()
+
+anyio.run(main, backend=sys.argv[2])
+print(int(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw < 2000))
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_full_table_ends_no_iteration(backend: str, child: MakeChild) -> None:
+    peer = child(LIMITED, backend)
+    peer.ready()
+    clients = []
+    for _ in range(100):
+        near, far = socket.socketpair()
+        with far:
+            sendfd.send(peer, SIG, far, timeout=60)
+        clients.append(near)
+    for near in clients:
+        with near:
+            near.settimeout(60)
+            assert near.recv(10) == b"answer"
+    # Reported once, and not looked at in a busy loop.
+    assert peer.end().splitlines() == ["WARNING sendfd", "1"]

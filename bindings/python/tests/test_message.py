@@ -19,7 +19,8 @@ def arrive(receiver: sendfd.Receiver, *fds: object, data: bytes = b"") -> sendfd
     return receiver.recv(0)
 
 
-def is_open(fd: int) -> bool:
+def is_open(fd: int | None) -> bool:
+    assert fd is not None
     try:
         os.fstat(fd)
     except OSError:
@@ -32,7 +33,7 @@ def test_detaching(receiver: sendfd.Receiver, null: int) -> None:
     first, second, third = message.fds
     assert message.fd == first
     assert message.detach(1) == second
-    assert message.fds == (first, -1, third)
+    assert message.fds == (first, None, third)
     with pytest.raises(ValueError, match="descriptor 1 of the message was taken or closed before"):
         message.detach(1)
     with pytest.raises(IndexError, match="carries 3 descriptors"):
@@ -41,10 +42,13 @@ def test_detaching(receiver: sendfd.Receiver, null: int) -> None:
         message.detach(-1)
     assert message.detach_all() == [first, third]
     assert message.detach_all() == []
-    assert (message.fd, message.fds) == (-1, (-1, -1, -1))
+    assert set(message.fds) == {None}
+    with pytest.raises(ValueError, match="descriptor 0 of the message was taken or closed before"):
+        _ = message.fd
     del message
     gc.collect()
     for fd in (first, second, third):
+        assert fd is not None
         os.close(fd)
 
 
@@ -53,6 +57,7 @@ def test_the_rest_is_closed(receiver: sendfd.Receiver, null: int) -> None:
         kept, closed = message.fds
         assert message.detach(0) == kept
     assert not is_open(closed)
+    assert kept is not None
     os.close(kept)
     with pytest.raises(ValueError, match="taken or closed"):
         message.socket(1)
@@ -154,7 +159,7 @@ def test_a_socket_that_does_not_block(receiver: sendfd.Receiver) -> None:
 
 
 def test_kinds(null: int, tmp_path: Path) -> None:
-    assert sendfd.detect(null) == sendfd.Kind("character device")
+    assert sendfd.detect(null) == sendfd.Kind("character-device")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unix:
         kind = sendfd.detect(unix)
         assert kind == ("socket", socket.AF_UNIX, socket.SOCK_DGRAM, 0, False)
@@ -176,7 +181,7 @@ def test_how_it_looks(receiver: sendfd.Receiver, null: int) -> None:
             f"<sendfd.Message fds=({message.fd},) pid={os.getpid()} uid={os.getuid()} "
             f"gid={os.getgid()} tag=0 data=b\"x'y\" path='{message.path}'>"
         )
-    assert repr(receiver) == f"<sendfd.Receiver sig={SIG} fd={receiver.fileno()}>"
+    assert repr(receiver) == f"<sendfd.Receiver sig={SIG}>"
 
 
 def test_threads_take_each_descriptor_once(receiver: sendfd.Receiver, null: int) -> None:
@@ -198,3 +203,32 @@ def test_threads_take_each_descriptor_once(receiver: sendfd.Receiver, null: int)
     assert len(taken) == len(set(taken)) == 200
     for fd in taken:
         os.close(fd)
+
+
+def test_the_timeout_of_a_socket_is_said(receiver: sendfd.Receiver) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        far.setblocking(False)
+        for timeout in (None, 0, 2.5):
+            with arrive(receiver, far) as message, message.socket(timeout=timeout) as received:
+                assert received.gettimeout() == timeout
+        with arrive(receiver, far) as message:
+            with pytest.raises(ValueError, match="out of range"):
+                message.socket(timeout=-1)
+            # What was refused stays.
+            assert is_open(message.fd)
+
+
+def test_several_messages_with_one_call(receiver: sendfd.Receiver, null: int) -> None:
+    for tag in range(5):
+        sendfd.send(os.getpid(), SIG, null, tag=tag)
+    messages = receiver.recv_many(3) + receiver.recv_many(10_000_000, timeout=10)
+    assert [message.tag for message in messages] == [0, 1, 2, 3, 4]
+    for message in messages:
+        message.close()
+    with pytest.raises(BlockingIOError):
+        receiver.recv_many(3, 0)
+    with pytest.raises(TimeoutError):
+        receiver.recv_many(3, timeout=0.001)
+    with pytest.raises(ValueError, match="1 or more"):
+        receiver.recv_many(0)

@@ -7,10 +7,12 @@ import importlib.metadata
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sendfd
 from conftest import SIG, MakeChild
 
@@ -93,8 +95,66 @@ def test_the_command_line_for_a_target(child: MakeChild) -> None:
     gone = command(peer.pid, int(SIG))
     assert gone.returncode == 1
     assert "there is no such process" in gone.stderr
-    for bad in ([1], ["one", 40], [1, 2, 3]):
+    for bad in ([1], ["one", 40], [1, 2, 3], [1, "RTMIN+99"], [1, 30]):
         assert command(*bad).returncode == 2
+    for port in ("SIGRTMIN+4", "RTMIN+4", 64 - int(SIG)):
+        assert f"at signal {int(SIG)}" in command(os.getpid(), port).stdout
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "sendfd"], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+def test_ports() -> None:
+    assert (sendfd.port(0), sendfd.port(29)) == (64, 35)
+    for number in (-1, 30):
+        with pytest.raises(ValueError, match="0 to 29"):
+            sendfd.port(number)
+    signals = {"3": 61, "SIGRTMAX-3": 61, "rtmax": 64, "RTMIN+2": signal.SIGRTMIN + 2, "40": 40}
+    for text, sig in signals.items():
+        assert sendfd.parse_port(text) == sig
+    for text in ("", "x", "-1", "30", "65", "RTMIN-1", "RTMAX+1", "RTMIN+31", "RTMINx"):
+        with pytest.raises(ValueError, match=r"port|invalid"):
+            sendfd.parse_port(text)
+
+
+def test_importing_is_light() -> None:
+    code = "import sys; before = set(sys.modules); import sendfd; print(*set(sys.modules) - before)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    heavy = {
+        "asyncio",
+        "typing",
+        "logging",
+        "multiprocessing",
+        "ssl",
+        "subprocess",
+        "socket",
+        "inspect",
+    }
+    assert heavy & set(done.stdout.split()) == set()
+
+
+def test_repr_changes_nothing(child: MakeChild) -> None:
+    # Messages are taken ahead only as long as nobody polls.
+    peer = child(
+        """
+        with sendfd.Receiver(SIG) as receiver:
+            repr(receiver), str(receiver)
+            for _ in range(100): sendfd.send(os.getpid(), SIG, 0)
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(20): receiver.recv().close()
+            print(len(os.listdir("/proc/self/fd")) > before)
+        """
+    )
+    assert peer.end() == "True"
 
 
 def test_probe_names_the_reason(child: MakeChild) -> None:

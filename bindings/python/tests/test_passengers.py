@@ -41,7 +41,7 @@ def test_a_tcp_connection(hand) -> None:  # type: ignore[no-untyped-def]
     code = """
         s = m.socket()
         assert (s.family, s.type, s.proto) == (socket.AF_INET, socket.SOCK_STREAM, 6)
-        assert s.gettimeout() is None and m.fd == -1
+        assert s.gettimeout() is None and m.fds == (None,)
         s.sendall(s.recv(100).upper())
         s.close()
     """
@@ -106,7 +106,7 @@ def test_a_file(hand, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "file"
     code = """
         with m.open("w", encoding="utf-8") as f:
-            assert m.fd == -1
+            assert m.fds == (None,)
             print("grüezi", file=f)
     """
     with path.open("w+b") as file:
@@ -162,7 +162,7 @@ def test_a_signalfd(hand) -> None:  # type: ignore[no-untyped-def]
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         os.kill(os.getpid(), signal.SIGUSR1)
         info, = sendfd.parse_siginfo(os.read(m.fd, 128))
-        assert (info.sig, info.pid, info.fd) == (signal.SIGUSR1, os.getpid(), -1)
+        assert (info.sig, info.pid, info.fd) == (signal.SIGUSR1, os.getpid(), None)
     """
     hand(fd, code).end()
     os.close(fd)

@@ -125,4 +125,4 @@ def test_the_payload_of_other_signals() -> None:
     info = sendfd.sigtimedwait({signal.SIGUSR1}, 10)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     assert info is not None
-    assert (info.sig, info.pid, info.fd) == (signal.SIGUSR1, os.getpid(), -1)
+    assert (info.sig, info.pid, info.fd) == (signal.SIGUSR1, os.getpid(), None)

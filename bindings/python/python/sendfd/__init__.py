@@ -33,20 +33,58 @@ OSError            EINVAL: not a real-time signal, a pid below 1, no descriptors
 ================== =======================================================================
 """
 
-from ._kind import Kind, detect
-from ._probe import Report, probe
 from ._receiver import Receiver
-from ._sendfd import MAX_DATA, MAX_FDS, Message, Target, send
+from ._sendfd import MAX_DATA, MAX_FDS, Message, Target, asend, send
 from ._sendfd import VERSION as __version__
-from ._signals import (
-    SignalInfo,
-    listen,
-    parse_siginfo,
-    signalfd,
-    sigtimedwait,
-    sigwaitinfo,
-    unlisten,
-)
+
+# What not every program needs is imported when it is first named, so that importing this is light.
+# (typing alone would be most of it. Type checkers take TYPE_CHECKING for true.)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import aio as aio
+    from ._kind import Kind, detect
+    from ._probe import Report, probe
+    from ._signals import (
+        SignalInfo,
+        listen,
+        parse_port,
+        parse_siginfo,
+        port,
+        signalfd,
+        sigtimedwait,
+        sigwaitinfo,
+        unlisten,
+    )
+
+_WHERE = {
+    "Kind": "_kind",
+    "detect": "_kind",
+    "Report": "_probe",
+    "probe": "_probe",
+    "SignalInfo": "_signals",
+    "listen": "_signals",
+    "parse_port": "_signals",
+    "parse_siginfo": "_signals",
+    "port": "_signals",
+    "signalfd": "_signals",
+    "sigtimedwait": "_signals",
+    "sigwaitinfo": "_signals",
+    "unlisten": "_signals",
+}
+_MODULES = frozenset({"aio"})
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _WHERE:
+        value: object = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "MAX_DATA",
@@ -58,9 +96,12 @@ __all__ = [
     "SignalInfo",
     "Target",
     "__version__",
+    "asend",
     "detect",
     "listen",
+    "parse_port",
     "parse_siginfo",
+    "port",
     "probe",
     "send",
     "signalfd",

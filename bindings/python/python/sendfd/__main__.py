@@ -1,8 +1,9 @@
-"""python -m sendfd [PID SIG]: say which paths there are, and why others are not."""
+"""python -m sendfd [PID PORT]: say which paths there are, and why others are not."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 import sendfd
@@ -18,11 +19,19 @@ def main() -> int:
         "probed, 2 for bad usage.",
     )
     parser.add_argument("pid", nargs="?", type=int, metavar="PID", help="the process")
-    parser.add_argument("sig", nargs="?", type=int, metavar="SIG", help="its real-time signal")
+    parser.add_argument(
+        "sig",
+        nargs="?",
+        type=sendfd.parse_port,
+        metavar="PORT",
+        help="where it listens: 0 to 29 (counted from SIGRTMAX), RTMIN+n, RTMAX-n, or a signal",
+    )
     parser.add_argument("--version", action="version", version=f"sendfd {sendfd.__version__}")
     arguments = parser.parse_args()
     if arguments.pid is not None and arguments.sig is None:
-        parser.error("PID and SIG go together")
+        parser.error("PID and PORT go together")
+    # Whoever reads only the first lines closes the pipe: that ends this, and is no error to report.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
     print(f"sendfd {sendfd.__version__}")
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _sendfd
 
 if TYPE_CHECKING:
+    import socket
+
     from ._sendfd import _HasFileno, _KindName
 
 
@@ -15,7 +16,7 @@ class Kind(NamedTuple):
     """What a descriptor refers to. Of what is no socket, all but the name is None."""
 
     name: _KindName
-    """'socket', 'file' (a memfd, too), 'directory', 'pipe', 'character device', 'block device',
+    """'socket', 'file' (a memfd, too), 'directory', 'pipe', 'character-device', 'block-device',
     or 'anonymous': an eventfd, a pidfd, an epoll instance, ..."""
     family: int | None = None
     """socket.AF_INET, socket.AF_UNIX, ..."""
@@ -36,6 +37,8 @@ def detect(fd: int | _HasFileno) -> Kind:
     name, of_socket = _sendfd.detect(fd)
     if of_socket is None:
         return Kind(name)
+    import socket
+
     family, kind, protocol, listening = of_socket
     return Kind(
         name,

@@ -1,5 +1,5 @@
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import IO, Any, Final, Literal, Protocol, TypeAlias, final
 
@@ -8,7 +8,7 @@ from typing_extensions import Self, disjoint_base
 
 _PathName: TypeAlias = Literal["syscall", "pidfd", "name"]
 _KindName: TypeAlias = Literal[
-    "socket", "file", "directory", "pipe", "character device", "block device", "anonymous"
+    "socket", "file", "directory", "pipe", "character-device", "block-device", "anonymous"
 ]
 
 class _HasFileno(Protocol):
@@ -23,8 +23,10 @@ __all__ = [
     "MAX_FDS",
     "VERSION",
     "Message",
+    "Outbound",
     "Receiver",
     "Target",
+    "asend",
     "detect",
     "listen",
     "probe",
@@ -45,9 +47,24 @@ def send(
     *,
     data: ReadableBuffer = b"",
     tag: int = 0,
-    timeout: float | None = None,
+    timeout: float | None = 0,
     paths: str | Iterable[_PathName] | None = None,
 ) -> None: ...
+def asend(
+    pid: int | _HasPid,
+    sig: int,
+    fd: int | _HasFileno | Iterable[int | _HasFileno],
+    *,
+    data: ReadableBuffer = b"",
+    tag: int = 0,
+    timeout: float | None = None,
+    paths: str | Iterable[_PathName] | None = None,
+) -> Coroutine[Any, Any, None]: ...
+
+@final
+class Outbound:
+    def attempt(self) -> bool: ...
+    def last_attempt(self, waited: bool) -> None: ...
 
 @final
 class Target:
@@ -57,7 +74,7 @@ class Target:
         sig: int,
         *,
         paths: str | Iterable[_PathName] | None = None,
-        timeout: float | None = None,
+        timeout: float | None = 0,
     ) -> Self: ...
     @property
     def pid(self) -> int: ...
@@ -73,8 +90,16 @@ class Target:
         *,
         data: ReadableBuffer = b"",
         tag: int = 0,
-        timeout: float | None = None,
+        timeout: float | None = 0,
     ) -> None: ...
+    def asend(
+        self,
+        fd: int | _HasFileno | Iterable[int | _HasFileno],
+        *,
+        data: ReadableBuffer = b"",
+        tag: int = 0,
+        timeout: float | None = None,
+    ) -> Coroutine[Any, Any, None]: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -85,7 +110,7 @@ class Target:
 @final
 class Message:
     @property
-    def fds(self) -> tuple[int, ...]: ...
+    def fds(self) -> tuple[int | None, ...]: ...
     @property
     def fd(self) -> int: ...
     @property
@@ -100,7 +125,7 @@ class Message:
     def gid(self) -> int: ...
     @property
     def path(self) -> _PathName: ...
-    def socket(self, index: int = 0) -> socket.socket: ...
+    def socket(self, index: int = 0, *, timeout: float | None = ...) -> socket.socket: ...
     def open(
         self,
         mode: str = "r",
@@ -130,6 +155,7 @@ class Receiver:
     @property
     def dropped(self) -> int: ...
     def recv(self, timeout: float | None = None) -> Message: ...
+    def recv_many(self, count: int, timeout: float | None = None) -> list[Message]: ...
     def _recv_nowait(self) -> Message | None: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...

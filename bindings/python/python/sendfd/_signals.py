@@ -17,15 +17,50 @@ class SignalInfo(NamedTuple):
 
     sig: int
     """The signal's number."""
-    fd: int
-    """Its value, si_value.sival_int: in signal mode, a descriptor that this process now owns. -1 if
-    the signal was not queued with a value."""
+    fd: int | None
+    """Its value, si_value.sival_int: in signal mode, a descriptor that this process now owns. None
+    if the signal was not queued with a value."""
     pid: int
     """Who sent it."""
     uid: int
     """The sender's user."""
     code: int
     """si_code: SI_QUEUE (-1) for a signal with a value."""
+
+
+def port(number: int) -> int:
+    """Return the signal of port `number`, 0 to 29: SIGRTMAX - number.
+
+    Counted from SIGRTMAX, which is 64 everywhere, a port is the same signal in every C library;
+    SIGRTMIN is 34 in glibc and 35 in musl. Raises ValueError for another number.
+    """
+    if not 0 <= number <= 29:
+        raise ValueError(f"ports are numbered from 0 to 29: {number} is none")
+    return signal.SIGRTMAX - number
+
+
+def parse_port(text: str) -> int:
+    """Return the signal that text names: "3" is port 3, "RTMIN+1" and "RTMAX-3" are as in kill(1).
+
+    "SIG" may stand in front of those. A number from SIGRTMIN to SIGRTMAX is a signal, as
+    SENDFD_PORT in a worker's environment has it. Raises ValueError for anything else.
+    """
+    name = text.strip().upper().removeprefix("SIG")
+    for prefix, base, sign in (("RTMIN", signal.SIGRTMIN, 1), ("RTMAX", signal.SIGRTMAX, -1)):
+        if name.startswith(prefix):
+            offset = name.removeprefix(prefix)
+            number = base + int(offset) if offset else int(base)
+            # What is added must say so: RTMIN+1, RTMAX-1.
+            if offset[:1] in ("", "+-"[sign < 0]) and signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+                return number
+            break
+    else:
+        number = int(name) if name.isdecimal() else -1
+        if 0 <= number <= 29:
+            return port(number)
+        if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+            return number
+    raise ValueError(f"{text!r} is no port: use 0 to 29, RTMIN+n or RTMAX-n")
 
 
 def listen(sig: int) -> None:
@@ -90,7 +125,7 @@ def sigtimedwait(signals: Iterable[int], timeout: float | None = None) -> Signal
     if info is None:
         return None
     sig, code, pid, uid, value = info
-    return SignalInfo(sig, value if code == _SI_QUEUE else -1, pid, uid, code)
+    return SignalInfo(sig, value if code == _SI_QUEUE else None, pid, uid, code)
 
 
 def signalfd(signals: Iterable[int]) -> int:
@@ -115,6 +150,6 @@ def parse_siginfo(data: bytes) -> list[SignalInfo]:
     if len(data) % _SIGINFO.size:
         raise ValueError(f"{len(data)} bytes are not a multiple of {_SIGINFO.size}")
     return [
-        SignalInfo(sig, value if code == _SI_QUEUE else -1, pid, uid, code)
+        SignalInfo(sig, value if code == _SI_QUEUE else None, pid, uid, code)
         for sig, _, code, pid, uid, *_, value in _SIGINFO.iter_unpack(data)
     ]
