@@ -13,9 +13,35 @@ use crate::boundary::boundary;
 /// See also: errno(3), strerror(3).
 #[unsafe(no_mangle)]
 pub extern "C" fn sendfd_strerror(err: c_int) -> *const c_char {
-    boundary(c"unknown error".as_ptr(), || {
-        sendfd_core::describe(err).as_ptr()
-    })
+    boundary(c"unknown error".as_ptr(), || describe(err).as_ptr())
+}
+
+/// What an errno means when it comes from this library, positive or negative.
+fn describe(errno: i32) -> &'static CStr {
+    match errno.saturating_abs() {
+        0 => c"success",
+        libc::EINVAL => {
+            c"bad argument: a signal outside SIGRTMIN..SIGRTMAX, a pid below 1, no descriptors or more than 253, an unknown flag or size, a null pointer"
+        }
+        libc::EBADF => c"a descriptor is not open, or the receiver was inherited through fork",
+        libc::ESRCH => c"no such process, or it has exited",
+        libc::ECONNREFUSED => c"the process lives but does not listen on this signal",
+        libc::EPERM => {
+            c"the target does not accept this sender, or no permitted path leads to it: sendfd_probe says why"
+        }
+        libc::EAGAIN => c"the target's queue is full (receiving: there is no message), and no timeout was given",
+        libc::ETIMEDOUT => c"the timeout ran out",
+        libc::ETOOMANYREFS => c"too many of this user's descriptors are in flight: raise RLIMIT_NOFILE or wait",
+        libc::EMFILE => c"this process's descriptor table is full: close some or raise RLIMIT_NOFILE",
+        libc::ENFILE => c"the system's table of open files is full",
+        libc::ENOMEM => c"the kernel is out of memory",
+        libc::EMSGSIZE => c"more than 4096 bytes of data, or (receiving) the room lent is too small and the message stays",
+        libc::EADDRINUSE => c"this process already listens on this signal",
+        libc::EOPNOTSUPP => c"this kernel or target does not offer the path that was insisted on",
+        libc::EINTR => c"interrupted by a signal handler while waiting; nothing was sent or received",
+        libc::ENOTRECOVERABLE => c"a defect in libsendfd itself: please report it, with what it wrote to stderr",
+        _ => c"an error of the kernel: see errno(3)",
+    }
 }
 
 const VERSION: &CStr =
@@ -35,8 +61,19 @@ pub extern "C" fn sendfd_version() -> *const c_char {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_can_be_described() {
+        assert_eq!(describe(0), c"success");
+        assert_eq!(describe(libc::ESRCH), describe(-libc::ESRCH));
+        for odd in [1_000_000, i32::MIN, i32::MAX] {
+            assert_eq!(describe(odd), c"an error of the kernel: see errno(3)");
+        }
+    }
+
     #[test]
     fn one_version() {
-        assert_eq!(super::VERSION.to_str(), Ok(sendfd_core::VERSION));
+        assert_eq!(VERSION.to_str(), Ok(sendfd_core::VERSION));
     }
 }

@@ -2,20 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::fork;
-use crate::path::Paths;
+use crate::lock::lock as lock_mutex;
+use crate::outgoing::Key;
 use crate::target::Target;
 
 /// Each costs this process one descriptor, so a few: programs with more targets hold their own.
 const CAPACITY: usize = 16;
-
-/// What a target was opened by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    pub(crate) pid: i32,
-    pub(crate) sig: i32,
-    pub(crate) paths: Paths,
-}
 
 /// In the order of their use, the latest last.
 type Targets = Vec<(Key, Arc<Target>)>;
@@ -25,7 +17,7 @@ pub(crate) type Guard = MutexGuard<'static, Targets>;
 static TARGETS: Mutex<Targets> = Mutex::new(Vec::new());
 
 pub(crate) fn lock() -> Guard {
-    fork::lock(&TARGETS)
+    lock_mutex(&TARGETS)
 }
 
 pub(crate) fn get(key: Key) -> Option<Arc<Target>> {

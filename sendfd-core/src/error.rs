@@ -4,8 +4,8 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::path::Paths;
-use crate::wire::{MAX_DATA, MAX_FDS};
 
 /// The result of everything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -389,50 +389,6 @@ impl From<Errno> for Cause {
             Errno::INTR => Cause::Interrupted,
             Errno::TOOMANYREFS => Cause::TooManyInFlight,
             other => Cause::Kernel(other),
-        }
-    }
-}
-
-/// What an errno means when it comes from this library, positive or negative. C's
-/// `sendfd_strerror`.
-#[must_use]
-pub fn describe(errno: i32) -> &'static std::ffi::CStr {
-    match errno.saturating_abs() {
-        0 => c"success",
-        libc::EINVAL => {
-            c"bad argument: a signal outside SIGRTMIN..SIGRTMAX, a pid below 1, no descriptors or more than 253, an unknown flag or size, a null pointer"
-        }
-        libc::EBADF => c"a descriptor is not open, or the receiver was inherited through fork",
-        libc::ESRCH => c"no such process, or it has exited",
-        libc::ECONNREFUSED => c"the process lives but does not listen on this signal",
-        libc::EPERM => {
-            c"the target does not accept this sender, or no permitted path leads to it: sendfd_probe says why"
-        }
-        libc::EAGAIN => c"the target's queue is full (receiving: there is no message), and no timeout was given",
-        libc::ETIMEDOUT => c"the timeout ran out",
-        libc::ETOOMANYREFS => c"too many of this user's descriptors are in flight: raise RLIMIT_NOFILE or wait",
-        libc::EMFILE => c"this process's descriptor table is full: close some or raise RLIMIT_NOFILE",
-        libc::ENFILE => c"the system's table of open files is full",
-        libc::ENOMEM => c"the kernel is out of memory",
-        libc::EMSGSIZE => c"more than 4096 bytes of data, or (receiving) the room lent is too small and the message stays",
-        libc::EADDRINUSE => c"this process already listens on this signal",
-        libc::EOPNOTSUPP => c"this kernel or target does not offer the path that was insisted on",
-        libc::EINTR => c"interrupted by a signal handler while waiting; nothing was sent or received",
-        libc::ENOTRECOVERABLE => c"a defect in libsendfd itself: please report it, with what it wrote to stderr",
-        _ => c"an error of the kernel: see errno(3)",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_number_can_be_described() {
-        assert_eq!(describe(0), c"success");
-        assert_eq!(describe(libc::ESRCH), describe(-libc::ESRCH));
-        for odd in [1_000_000, i32::MIN, i32::MAX] {
-            assert_eq!(describe(odd), c"an error of the kernel: see errno(3)");
         }
     }
 }

@@ -5,10 +5,11 @@
 //! hold all of them still while it copies the process.
 
 use std::cell::RefCell;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once};
 
 use crate::cache;
 use crate::error::Cause;
+use crate::lock::lock;
 use crate::receiver::State;
 use crate::{signal, sys};
 
@@ -21,12 +22,6 @@ static PLACES: [Place; signal::COUNT] = [const { Mutex::new(None) }; signal::COU
 #[inline]
 pub(crate) fn place(sig: i32) -> &'static Place {
     &PLACES[signal::index(sig)]
-}
-
-/// A thread that panicked while it held a place left it whole: every change is one assignment.
-#[inline]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Has the handlers below called. Needed once there is something that a child must not keep.

@@ -3,11 +3,13 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::credentials::Credentials;
 use crate::error::Cause;
-use crate::message::{Credentials, Descriptors, Incoming, Room};
+use crate::limits::MAX_FDS;
+use crate::message::{Descriptors, Incoming, Room};
 use crate::path::Path;
 use crate::sys::{self, Record};
-use crate::wire::{HEADER_LEN, Header, MAX_FDS};
+use crate::wire::{HEADER_LEN, Header};
 
 #[derive(Debug)]
 pub(crate) struct Gate {

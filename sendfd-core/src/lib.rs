@@ -28,17 +28,23 @@
 mod address;
 mod cache;
 mod connections;
+mod credentials;
 mod error;
 mod fork;
 mod gate;
 mod inbox;
 mod kind;
+mod limits;
+mod link;
 mod listen;
+mod lock;
 mod marker;
 mod message;
+mod outgoing;
 mod path;
 mod probe;
 mod process;
+mod reach;
 mod receiver;
 mod self_pipe;
 mod send;
@@ -48,18 +54,20 @@ mod target;
 mod wait;
 mod wire;
 
-pub use error::{Attempt, Cause, Denial, Error, Result, describe};
+pub use credentials::Credentials;
+pub use error::{Attempt, Cause, Denial, Error, Result};
 pub use kind::{Kind, detect};
+pub use limits::{MAX_DATA, MAX_FDS};
 pub use listen::{listen, unlisten};
-pub use message::{Credentials, Descriptors, Incoming, Message, Room};
+pub use message::{Descriptors, Incoming, Message, Room};
+pub use outgoing::SendOptions;
 pub use path::{Path, Paths};
 pub use probe::{PathReport, Report, probe, probe_self};
 pub use receiver::{Receiver, ReceiverOptions};
-pub use send::{SendOptions, send, send_with};
+pub use send::{send, send_with};
 pub use signal::{rtmax, rtmin};
 pub use target::Target;
 pub use wait::Wait;
-pub use wire::{MAX_DATA, MAX_FDS};
 
 /// The version of this library, as `major.minor.patch`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

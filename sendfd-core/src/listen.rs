@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::credentials::Credentials;
 use crate::error::{Attempt, Cause, Error, Result};
-use crate::message::{Credentials, Message};
+use crate::lock::lock;
+use crate::message::Message;
 use crate::receiver::Receiver;
 use crate::wait::Wait;
 use crate::{fork, signal, sys};
@@ -92,7 +94,7 @@ fn start(sig: i32) -> std::result::Result<(), Cause> {
 
 fn stop(sig: i32) -> std::result::Result<(), Cause> {
     signal::check(sig)?;
-    let mut place = fork::lock(fork::place(sig));
+    let mut place = lock(fork::place(sig));
     let state = place.as_mut().ok_or(Cause::NotInSignalMode)?;
     let agent = state.agent.take().ok_or(Cause::NotInSignalMode)?;
     agent.ending.store(true, Ordering::Relaxed);

@@ -3,23 +3,10 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 
+use crate::credentials::Credentials;
+use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::path::Path;
 use crate::sys;
-use crate::wire::{MAX_DATA, MAX_FDS};
-
-/// Who sent a message, vouched for by the kernel. Numbers are those of the receiver's namespaces.
-///
-/// # References
-/// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_CREDENTIALS`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// Process id; 0 if the sender cannot be seen from the receiver's pid namespace.
-    pub pid: i32,
-    /// User id.
-    pub uid: u32,
-    /// Group id; the greatest number where it is not known, which is so on the `syscall` path.
-    pub gid: u32,
-}
 
 /// A received message. It owns its descriptors: those that are not taken out are closed with it.
 ///

@@ -1,20 +1,7 @@
-//! The three ways to a target. One contract, one closed set, sibling modules with the same
-//! function names: `reach` a target, `send` over what was reached.
-
-pub(crate) mod name;
-pub(crate) mod pidfd;
-pub(crate) mod syscall;
+//! The three ways to a target, and sets of them.
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
-
-use bitflags::bitflags;
-use rustix::io::Errno;
-
-use crate::error::Cause;
-use crate::process::Process;
-use crate::wire::Outgoing;
+use std::ops::{BitAnd, BitOr, BitOrAssign, Sub};
 
 /// The way a message took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,26 +36,111 @@ impl fmt::Display for Path {
     }
 }
 
-bitflags! {
-    /// The ways a caller allows. Empty means all.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct Paths: u32 {
-        /// [`Path::Syscall`]
-        const SYSCALL = Path::Syscall as u32;
-        /// [`Path::Pidfd`]
-        const PIDFD = Path::Pidfd as u32;
-        /// [`Path::Name`]
-        const NAME = Path::Name as u32;
+/// The ways a caller allows. Empty means all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Paths(u32);
+
+impl Paths {
+    /// [`Path::Syscall`]
+    pub const SYSCALL: Paths = Paths(Path::Syscall as u32);
+    /// [`Path::Pidfd`]
+    pub const PIDFD: Paths = Paths(Path::Pidfd as u32);
+    /// [`Path::Name`]
+    pub const NAME: Paths = Paths(Path::Name as u32);
+
+    /// None of them.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Paths(0)
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn all() -> Self {
+        Paths(Self::SYSCALL.0 | Self::PIDFD.0 | Self::NAME.0)
+    }
+
+    /// The paths of a mask as C writes it; `None` if a bit stands for none.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        if bits & !Self::all().0 == 0 {
+            Some(Paths(bits))
+        } else {
+            None
+        }
+    }
+
+    /// The mask as C writes it.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `paths` are among these.
+    #[must_use]
+    pub fn contains(self, paths: impl Into<Paths>) -> bool {
+        let paths = paths.into();
+        self.0 & paths.0 == paths.0
+    }
+
+    /// Reads a list of their names, separated by commas. `None` if one of them is no path.
+    pub(crate) fn parse(list: &str) -> Option<Paths> {
+        list.split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(|word| Path::ALL.into_iter().find(|path| path.as_str() == word))
+            .collect()
     }
 }
 
 impl From<Path> for Paths {
     fn from(path: Path) -> Self {
-        match path {
-            Path::Syscall => Paths::SYSCALL,
-            Path::Pidfd => Paths::PIDFD,
-            Path::Name => Paths::NAME,
-        }
+        Paths(path as u32)
+    }
+}
+
+impl BitOr for Paths {
+    type Output = Paths;
+
+    fn bitor(self, other: Paths) -> Paths {
+        Paths(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Paths {
+    fn bitor_assign(&mut self, other: Paths) {
+        self.0 |= other.0;
+    }
+}
+
+impl BitAnd for Paths {
+    type Output = Paths;
+
+    fn bitand(self, other: Paths) -> Paths {
+        Paths(self.0 & other.0)
+    }
+}
+
+/// Those of the first that are not among the second.
+impl Sub for Paths {
+    type Output = Paths;
+
+    fn sub(self, other: Paths) -> Paths {
+        Paths(self.0 & !other.0)
+    }
+}
+
+impl<P: Into<Paths>> FromIterator<P> for Paths {
+    fn from_iter<I: IntoIterator<Item = P>>(paths: I) -> Self {
+        paths
+            .into_iter()
+            .fold(Paths::empty(), |all, path| all | path.into())
     }
 }
 
@@ -76,7 +148,7 @@ impl fmt::Display for Paths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for path in Path::ALL {
-            if self.contains(path.into()) {
+            if self.contains(path) {
                 write!(f, "{separator}{path}")?;
                 separator = ", ";
             }
@@ -85,116 +157,36 @@ impl fmt::Display for Paths {
     }
 }
 
-impl Paths {
-    /// What the caller allows and the environment's `SENDFD_PATHS` does not forbid.
-    pub(crate) fn allowed(self) -> Result<Paths, Cause> {
-        let wish = if self.is_empty() { Paths::all() } else { self };
-        let allowed = wish & environment()?;
-        if allowed.is_empty() {
-            Err(Cause::PathNotOffered(wish))
-        } else {
-            Ok(allowed)
-        }
-    }
-
-    fn parse(list: &str) -> Option<Paths> {
-        list.split(',')
-            .map(str::trim)
-            .filter(|word| !word.is_empty())
-            .map(|word| Path::ALL.into_iter().find(|path| path.as_str() == word))
-            .try_fold(Paths::empty(), |paths, path| Some(paths | path?.into()))
-    }
-}
-
-/// Read once: a process's environment is not safe to read while other threads may change it.
-fn environment() -> Result<Paths, Cause> {
-    static PATHS: OnceLock<Option<Paths>> = OnceLock::new();
-    PATHS
-        .get_or_init(|| match std::env::var("SENDFD_PATHS") {
-            Ok(list) if !list.trim().is_empty() => Paths::parse(&list),
-            Ok(_) | Err(std::env::VarError::NotPresent) => Some(Paths::all()),
-            Err(std::env::VarError::NotUnicode(_)) => None,
-        })
-        .ok_or(Cause::BadEnvironment)
-}
-
-/// What was reached, by one of the paths.
-#[derive(Debug)]
-pub(crate) enum Link {
-    Syscall(syscall::Link),
-    Pidfd(pidfd::Link),
-    Name(name::Link),
-}
-
-impl Link {
-    pub(crate) fn reach(path: Path, process: &Process, sig: i32) -> Result<Self, Cause> {
-        Ok(match path {
-            Path::Syscall => Link::Syscall(syscall::reach(process, sig)?),
-            Path::Pidfd => Link::Pidfd(pidfd::reach(process, sig)?),
-            Path::Name => Link::Name(name::reach(process, sig)?),
-        })
-    }
-
-    pub(crate) fn path(&self) -> Path {
-        match self {
-            Link::Syscall(_) => Path::Syscall,
-            Link::Pidfd(_) => Path::Pidfd,
-            Link::Name(_) => Path::Name,
-        }
-    }
-
-    /// The socket that is sent over, unless it is the system call.
-    pub(crate) fn socket(&self) -> Option<&OwnedFd> {
-        match self {
-            Link::Syscall(_) => None,
-            Link::Pidfd(link) => Some(&link.0),
-            Link::Name(link) => Some(&link.0),
-        }
-    }
-
-    /// One system call, which never blocks.
-    #[inline]
-    pub(crate) fn send(
-        &self,
-        fds: &[BorrowedFd<'_>],
-        outgoing: &Outgoing<'_>,
-    ) -> Result<(), Cause> {
-        match self {
-            Link::Syscall(link) => syscall::send(link, fds, outgoing),
-            Link::Pidfd(link) => pidfd::send(link, fds, outgoing),
-            Link::Name(link) => name::send(link, fds, outgoing),
-        }
-    }
-}
-
-/// What the answer of sendmsg(2) means, for both of the paths that end in a socket.
-#[inline]
-fn sent(answer: Result<(), Errno>) -> Result<(), Cause> {
-    answer.map_err(|errno| match errno {
-        Errno::AGAIN => Cause::QueueFull,
-        Errno::BADF => Cause::BadDescriptor,
-        Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN => Cause::ShutDown,
-        other => other.into(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn environment_list() {
+    fn lists() {
         assert_eq!(
             Paths::parse("pidfd, name"),
             Some(Paths::PIDFD | Paths::NAME)
         );
         assert_eq!(Paths::parse("syscall"), Some(Paths::SYSCALL));
         assert_eq!(Paths::parse("pidfd,nmae"), None);
+        assert_eq!(Paths::parse(" , "), Some(Paths::empty()));
     }
 
     #[test]
     fn the_numbers_are_those_of_the_c_header() {
         assert_eq!(Paths::all().bits(), 1 | 2 | 4);
         assert_eq!(Paths::all().to_string(), "syscall, pidfd, name");
+        assert_eq!(Paths::from_bits(7), Some(Paths::all()));
+        assert_eq!(Paths::from_bits(8), None);
+    }
+
+    #[test]
+    fn sets() {
+        let some = Paths::PIDFD | Paths::NAME;
+        assert!(some.contains(Path::Pidfd) && !some.contains(Path::Syscall));
+        assert!(!some.contains(Paths::all()) && Paths::all().contains(some));
+        assert_eq!(some - Paths::PIDFD, Paths::NAME);
+        assert_eq!(some & Paths::PIDFD, Paths::PIDFD);
+        assert!(Paths::default().is_empty());
     }
 }

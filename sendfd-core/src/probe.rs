@@ -4,7 +4,7 @@ use crate::error::{Attempt, Cause, Error, Result};
 use crate::path::{Path, Paths};
 use crate::process::{self, Process};
 use crate::receiver::Receiver;
-use crate::{signal, target};
+use crate::{reach, signal};
 
 /// What a probe found.
 #[derive(Clone, Debug)]
@@ -37,11 +37,9 @@ impl Report {
     /// The path that a send would take now, if any.
     #[must_use]
     pub fn chosen(&self) -> Option<Path> {
-        let allowed = Paths::empty().allowed().ok()?;
+        let allowed = reach::allowed(Paths::empty()).ok()?;
         let working = self.working() & allowed;
-        Path::ALL
-            .into_iter()
-            .find(|path| working.contains((*path).into()))
+        Path::ALL.into_iter().find(|path| working.contains(*path))
     }
 }
 
@@ -64,7 +62,7 @@ pub fn probe(pid: i32, sig: i32) -> Result<Report> {
             sig,
             paths: Path::ALL.map(|path| PathReport {
                 path,
-                error: target::reach_by(path, &process, sig)
+                error: reach::reach_by(path, &process, sig)
                     .err()
                     .map(|cause| Error::new(attempt, cause)),
             }),

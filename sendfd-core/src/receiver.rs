@@ -12,13 +12,16 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::connections::{self, Connections};
+use crate::credentials::Credentials;
 use crate::error::{Attempt, Cause, Error, Result};
 use crate::fork::{self, Place};
 use crate::gate::{Gate, Verdict};
 use crate::inbox::Inbox;
+use crate::link::syscall;
 use crate::listen::Agent;
-use crate::message::{Credentials, Descriptors, Incoming, Message, Room};
-use crate::path::{Path, syscall};
+use crate::lock::lock;
+use crate::message::{Descriptors, Incoming, Message, Room};
+use crate::path::Path;
 use crate::self_pipe::SelfPipe;
 use crate::signal;
 use crate::sys::{self, Record};
@@ -103,7 +106,7 @@ impl Receiver {
     fn open_place(sig: i32, options: &ReceiverOptions<'_>, catches: bool) -> Answer<Self> {
         signal::check(sig)?;
         fork::prepare_for_it()?;
-        let mut place = fork::lock(fork::place(sig));
+        let mut place = lock(fork::place(sig));
         if place.is_some() {
             return Err(Cause::AlreadyListening);
         }
@@ -178,7 +181,7 @@ impl Receiver {
     /// was inherited through fork.
     pub fn close(&self) {
         // Locked to the end: who finds the state gone must find out why.
-        let mut place = fork::lock(self.place());
+        let mut place = lock(self.place());
         let Some(mut state) = place.take_if(|state| state.id == self.id) else {
             return;
         };
@@ -241,7 +244,7 @@ impl Receiver {
     /// Runs `f` on this receiver's state, unless a fork left that to the parent.
     #[inline]
     fn with<T>(&self, f: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
-        let mut place = fork::lock(self.place());
+        let mut place = lock(self.place());
         match place.as_mut().filter(|state| state.id == self.id) {
             Some(state) => f(state),
             None if self.closed.get().is_some() => Err(Cause::Closed),
@@ -287,7 +290,7 @@ impl AsRawFd for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        let mut place = fork::lock(self.place());
+        let mut place = lock(self.place());
         let own = place.take_if(|state| state.id == self.id);
         // Closing many descriptors takes a while; nobody need wait for it.
         drop(place);
@@ -790,9 +793,9 @@ fn socket_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outgoing::SendOptions;
     use crate::path::Paths;
     use crate::process;
-    use crate::send::SendOptions;
     use crate::target::Target;
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::net::SendFlags;
@@ -818,7 +821,7 @@ mod tests {
                 .expect("sent");
         }
         for _ in 1..AHEAD {
-            let place = fork::lock(receiver.place());
+            let place = lock(receiver.place());
             let tx = &place.as_ref().expect("it listens").inbox.tx;
             rustix::net::send(tx, b"junk", SendFlags::empty()).expect("sent");
         }

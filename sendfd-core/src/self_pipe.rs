@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use crate::credentials::Credentials;
 use crate::error::Cause;
-use crate::message::Credentials;
 use crate::sys::{self, Caught, Disposition};
 
 /// The most that the kernel lets an ordinary user's pipe hold, by default.

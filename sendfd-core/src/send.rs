@@ -3,26 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use crate::cache::{self, Key};
+use crate::cache;
 use crate::error::{Attempt, Cause, Error, Result};
-use crate::path::Paths;
+use crate::outgoing::{Key, Outgoing, SendOptions};
+use crate::reach;
 use crate::target::Target;
-use crate::wait::{Deadline, Wait};
-use crate::wire::Outgoing;
+use crate::wait::Deadline;
 use crate::{process, signal};
-
-/// What goes with the descriptors, and how.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SendOptions<'a> {
-    /// The paths that may be used; empty for all. An explicit wish is never replaced by another.
-    pub paths: Paths,
-    /// How long to wait for the target to start listening and for room in its queue.
-    pub wait: Wait,
-    /// A number for the receiver.
-    pub tag: u64,
-    /// Bytes for the receiver, at most [`MAX_DATA`](crate::MAX_DATA).
-    pub data: &'a [u8],
-}
 
 /// Sends a duplicate of `fd` to process `pid`, which listens on `sig`. Does not block.
 ///
@@ -82,7 +69,7 @@ fn send_cached(
     // Bad arguments are found before anything is opened.
     Outgoing::new(sig, fds.len(), options.tag, options.data, None)?;
     let deadline = Deadline::after(options.wait);
-    let paths = options.paths.allowed()?;
+    let paths = reach::allowed(options.paths)?;
     let key = Key { pid, sig, paths };
 
     if let Some(target) = cache::get(key) {

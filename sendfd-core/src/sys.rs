@@ -9,9 +9,10 @@ use std::{array, ptr, slice};
 
 use rustix::io::Errno;
 
-use crate::message::Credentials;
+use crate::credentials::Credentials;
+use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::signal;
-use crate::wire::{HEADER_LEN, MAX_DATA, MAX_FDS};
+use crate::wire::HEADER_LEN;
 
 /// errno of the call that just failed.
 fn last_errno() -> Errno {

@@ -6,17 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use rustix::net::UCred;
-use rustix::process::{getegid, geteuid, getpid, getuid, test_kill_process};
+use rustix::process::{getegid, geteuid, getpid, getuid};
 
-use crate::cache::Key;
-use crate::error::{Attempt, Cause, Denial, Error, Result};
-use crate::path::{Link, Path, Paths, name};
+use crate::error::{Attempt, Cause, Error, Result};
+use crate::link::Link;
+use crate::outgoing::{Key, Outgoing, SendOptions};
+use crate::path::{Path, Paths};
 use crate::process::{self, Identity, Process};
-use crate::send::SendOptions;
+use crate::reach::{self, reach};
 use crate::wait::{Deadline, Wait, timespec};
-use crate::wire::Outgoing;
 use crate::{signal, sys};
 
 /// A process, at one of its signals, opened for sending. It costs this process one descriptor.
@@ -51,7 +50,7 @@ impl Target {
         let open = || {
             signal::check(sig)?;
             process::check(pid)?;
-            let paths = paths.allowed()?;
+            let paths = reach::allowed(paths)?;
             Self::open_until(Key { pid, sig, paths }, Deadline::after(wait))
         };
         open().map_err(|cause| Error::new(Attempt::OpenTarget { pid, sig }, cause))
@@ -132,7 +131,7 @@ impl Target {
             credentials,
         )?;
         let link = self.link_for(&outgoing, deadline)?;
-        if !options.paths.is_empty() && !options.paths.contains(link.path().into()) {
+        if !options.paths.is_empty() && !options.paths.contains(link.path()) {
             return Err(Cause::PathNotOffered(options.paths));
         }
         match link.send(fds, &outgoing) {
@@ -257,84 +256,6 @@ fn may_pass(cause: Cause) -> bool {
         cause,
         Cause::NotListening | Cause::AddressTaken { .. } | Cause::QueueFull
     )
-}
-
-/// Tries the paths in order and answers the most telling of what stands in the way.
-pub(crate) fn reach(process: &Process, sig: i32, paths: Paths) -> Answer<Link> {
-    let mut refusal = Cause::PathNotOffered(Paths::empty());
-    for path in Path::ALL {
-        if !paths.contains(path.into()) {
-            continue;
-        }
-        match reach_by(path, process, sig) {
-            Ok(link) => return Ok(link),
-            Err(cause) => match (refusal, cause) {
-                (Cause::PathNotOffered(some), Cause::PathNotOffered(more)) => {
-                    refusal = Cause::PathNotOffered(some | more);
-                }
-                _ if weight(cause) > weight(refusal) => refusal = cause,
-                _ => {}
-            },
-        }
-        if weight(refusal) == FINAL {
-            break;
-        }
-    }
-    Err(refusal)
-}
-
-/// No other path would lead further.
-const FINAL: u8 = 9;
-
-/// How much a refusal says about the target, compared with what the other paths found.
-fn weight(cause: Cause) -> u8 {
-    match cause {
-        Cause::PathNotOffered(_) => 0,
-        Cause::NotPermitted(Denial::Ptrace | Denial::Signal | Denial::Name) => 1,
-        Cause::NotListening => 3,
-        Cause::QueueFull | Cause::AddressTaken { .. } => 4,
-        // It does listen: its marker was seen.
-        Cause::NotPermitted(Denial::Seccomp | Denial::Yama(_)) => 5,
-        Cause::NotAccepted { .. } => 6,
-        Cause::NoSuchProcess
-        | Cause::TableFull
-        | Cause::Interrupted
-        | Cause::Kernel(Errno::NFILE | Errno::NOMEM) => FINAL,
-        _ => 2,
-    }
-}
-
-/// Reaches the target by one path and makes sure that it will accept what this process sends.
-pub(crate) fn reach_by(path: Path, process: &Process, sig: i32) -> Answer<Link> {
-    let link = Link::reach(path, process, sig)?;
-    if matches!(link, Link::Syscall(_)) || is_accepted(process) {
-        return Ok(link);
-    }
-    // The target may have named this user: then there is an address for it.
-    let uid = geteuid().as_raw();
-    match (link, name::reach_as(process, sig, Some(uid))) {
-        (Link::Name(_), Ok(own)) => Ok(Link::Name(own)),
-        (link, Ok(_)) => Ok(link),
-        (_, Err(Cause::NotListening)) => Err(Cause::NotAccepted { uid }),
-        (_, Err(cause)) => Err(cause),
-    }
-}
-
-/// Whether this process's effective user is one that may signal the target, without regard to
-/// capabilities: those the receiver cannot see in a message's credentials.
-fn is_accepted(process: &Process) -> bool {
-    let own = geteuid();
-    let may_signal =
-        || process::check(process.pid()).is_ok_and(|pid| test_kill_process(pid).is_ok());
-    if own.is_root() {
-        // Root of another user namespace may be nobody there.
-        return may_signal();
-    }
-    match process.users() {
-        Some(users) => users.contains(&own.as_raw()),
-        // /proc is absent or hides the processes of others.
-        None => may_signal(),
-    }
 }
 
 /// Waits, longer each time, until something is worth another try.

@@ -13,21 +13,8 @@
 //! | 12 | 4 | reserved, 0 |
 //! | 16 | 8 | tag |
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
-
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, UCred, sendmsg};
-
-use crate::error::Cause;
+use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::signal;
-
-/// How many descriptors one message carries at most: the kernel's SCM_MAX_FD.
-pub const MAX_FDS: usize = 253;
-
-/// How many bytes of data one message carries at most.
-pub const MAX_DATA: usize = 4096;
 
 const MAGIC: [u8; 4] = *b"sfd\x01";
 
@@ -82,87 +69,6 @@ impl Header {
             && header.data_len as usize == data.len();
         valid.then_some(header)
     }
-}
-
-/// A message on its way out, checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outgoing<'a> {
-    header: Header,
-    data: &'a [u8],
-    /// Set where the kernel would name another user than the one whose rights were checked.
-    credentials: Option<UCred>,
-}
-
-impl<'a> Outgoing<'a> {
-    #[inline]
-    pub(crate) fn new(
-        sig: i32,
-        nfds: usize,
-        tag: u64,
-        data: &'a [u8],
-        credentials: Option<UCred>,
-    ) -> Result<Self, Cause> {
-        let nfds = match u16::try_from(nfds) {
-            Ok(0) => return Err(Cause::NoDescriptors),
-            Ok(count) if nfds <= MAX_FDS => count,
-            _ => return Err(Cause::TooManyDescriptors(nfds)),
-        };
-        let data_len = match u32::try_from(data.len()) {
-            Ok(length) if data.len() <= MAX_DATA => length,
-            _ => return Err(Cause::DataTooLong(data.len())),
-        };
-        let header = Header {
-            sig,
-            nfds,
-            data_len,
-            tag,
-        };
-        Ok(Outgoing {
-            header,
-            data,
-            credentials,
-        })
-    }
-
-    /// Whether it is no more than sendfd(2) can carry: one descriptor and nothing else.
-    #[inline]
-    pub(crate) fn is_bare(&self) -> bool {
-        self.header.nfds == 1 && self.header.tag == 0 && self.data.is_empty()
-    }
-}
-
-/// Puts one record into the queue behind `socket`. One system call, which never blocks and raises
-/// no SIGPIPE. The flags are per call because the socket may be one open file with many users.
-///
-/// # References
-/// - [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html)
-/// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`
-#[inline]
-pub(crate) fn send(
-    socket: impl AsFd,
-    fds: &[BorrowedFd<'_>],
-    outgoing: &Outgoing<'_>,
-) -> Result<(), Errno> {
-    let header = outgoing.header.encode();
-    let parts = [IoSlice::new(&header), IoSlice::new(outgoing.data)];
-    let parts = if outgoing.data.is_empty() {
-        &parts[..1]
-    } else {
-        &parts
-    };
-
-    let mut space =
-        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let mut fits = control.push(SendAncillaryMessage::ScmRights(fds));
-    if let Some(credentials) = outgoing.credentials {
-        fits &= control.push(SendAncillaryMessage::ScmCredentials(credentials));
-    }
-    debug_assert!(fits, "the space is for the most that a checked message has");
-
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    // A record goes whole or not at all, so the count that comes back says nothing.
-    sendmsg(socket, parts, &mut control, flags).map(drop)
 }
 
 #[cfg(test)]
@@ -244,25 +150,5 @@ mod tests {
             assert_eq!(header.data_len as usize, record.len() - HEADER_LEN);
             assert!((1..=MAX_FDS).contains(&usize::from(header.nfds)));
         }
-    }
-
-    #[test]
-    fn limits() {
-        let outgoing = |nfds, data: &[u8]| Outgoing::new(40, nfds, 0, data, None).map(drop);
-        assert_eq!(outgoing(0, b""), Err(Cause::NoDescriptors));
-        assert_eq!(outgoing(1, b""), Ok(()));
-        assert_eq!(outgoing(MAX_FDS, &[0; MAX_DATA]), Ok(()));
-        assert_eq!(
-            outgoing(MAX_FDS + 1, b""),
-            Err(Cause::TooManyDescriptors(254))
-        );
-        assert_eq!(
-            outgoing(70_000, b""),
-            Err(Cause::TooManyDescriptors(70_000))
-        );
-        assert_eq!(
-            outgoing(1, &[0; MAX_DATA + 1]),
-            Err(Cause::DataTooLong(4097))
-        );
     }
 }

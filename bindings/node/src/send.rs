@@ -33,7 +33,12 @@ pub fn send(
 /// Opens process `pid` at `sig` for sending again and again.
 #[napi]
 pub fn open_target(pid: i32, sig: i32, paths: u32, timeout: f64) -> Either<NativeTarget, Failure> {
-    match sendfd_core::Target::open(pid, sig, Paths::from_bits_retain(paths), wait(timeout)) {
+    match sendfd_core::Target::open(
+        pid,
+        sig,
+        Paths::from_bits(paths).unwrap_or_default(),
+        wait(timeout),
+    ) {
         Ok(target) => Either::A(NativeTarget {
             target: Some(target),
         }),
@@ -108,7 +113,7 @@ fn options(
     paths: u32,
 ) -> SendOptions<'_> {
     SendOptions {
-        paths: Paths::from_bits_retain(paths),
+        paths: Paths::from_bits(paths).unwrap_or_default(),
         wait: wait(timeout),
         tag: u64::from(tag_high) << 32 | u64::from(tag_low),
         data: data.unwrap_or_default(),

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
 use rustix::process::{ForeignRawFd, PidfdGetfdFlags, pidfd_getfd};
 
-use super::Paths;
 use crate::address::Address;
 use crate::error::{Cause, Denial};
 use crate::marker::{self, Marker, Missing};
+use crate::path::Paths;
 use crate::process::{Process, own_pid};
 use crate::sys;
-use crate::wire::{self, Outgoing};
 
 const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::PIDFD);
 
@@ -43,15 +42,6 @@ pub(crate) fn reach(process: &Process, sig: i32) -> Result<Link, Cause> {
         Err(Missing::Unreadable(Errno::NOENT)) => Err(NOT_OFFERED),
         Err(Missing::Unreadable(errno)) => Err(errno.into()),
     }
-}
-
-#[inline]
-pub(crate) fn send(
-    link: &Link,
-    fds: &[BorrowedFd<'_>],
-    outgoing: &Outgoing<'_>,
-) -> Result<(), Cause> {
-    super::sent(wire::send(&link.0, fds, outgoing))
 }
 
 /// Fetches what the marker points at and makes sure that it is the inbox of that very process:

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use rustix::io::Errno;
 
-use super::Paths;
 use crate::error::{Cause, Denial};
+use crate::outgoing::Outgoing;
+use crate::path::Paths;
 use crate::process::{self, Process};
 use crate::sys;
-use crate::wire::Outgoing;
 
 const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::SYSCALL);
 

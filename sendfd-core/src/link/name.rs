@@ -1,6 +1,6 @@
 //! Connecting to the inbox's abstract address.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, connect};
@@ -9,7 +9,6 @@ use crate::address::{self, Address};
 use crate::error::{Cause, Denial};
 use crate::process::{self, Process};
 use crate::sys;
-use crate::wire::{self, Outgoing};
 
 /// A connection to the inbox, of this sender alone.
 #[derive(Debug)]
@@ -46,15 +45,6 @@ pub(crate) fn reach_as(process: &Process, sig: i32, uid: Option<u32>) -> Result<
         );
     }
     answer
-}
-
-#[inline]
-pub(crate) fn send(
-    link: &Link,
-    fds: &[BorrowedFd<'_>],
-    outgoing: &Outgoing<'_>,
-) -> Result<(), Cause> {
-    super::sent(wire::send(&link.0, fds, outgoing))
 }
 
 fn connect_to(process: &Process, address: &Address, uid: Option<u32>) -> Result<Link, Cause> {

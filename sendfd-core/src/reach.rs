@@ -1,0 +1,175 @@
+//! Which path leads to a target, and which refusal to report when none does.
+
+use std::sync::OnceLock;
+
+use rustix::io::Errno;
+use rustix::process::{geteuid, test_kill_process};
+
+use crate::error::{Cause, Denial};
+use crate::link::{Link, name};
+use crate::path::{Path, Paths};
+use crate::process::{self, Process};
+
+type Answer<T> = Result<T, Cause>;
+
+/// What the caller allows and the environment's `SENDFD_PATHS` does not forbid.
+pub(crate) fn allowed(wish: Paths) -> Answer<Paths> {
+    let wish = if wish.is_empty() { Paths::all() } else { wish };
+    let allowed = wish & environment()?;
+    if allowed.is_empty() {
+        Err(Cause::PathNotOffered(wish))
+    } else {
+        Ok(allowed)
+    }
+}
+
+/// Read once: a process's environment is not safe to read while other threads may change it.
+fn environment() -> Answer<Paths> {
+    static PATHS: OnceLock<Option<Paths>> = OnceLock::new();
+    PATHS
+        .get_or_init(|| match std::env::var("SENDFD_PATHS") {
+            Ok(list) if !list.trim().is_empty() => Paths::parse(&list),
+            Ok(_) | Err(std::env::VarError::NotPresent) => Some(Paths::all()),
+            Err(std::env::VarError::NotUnicode(_)) => None,
+        })
+        .ok_or(Cause::BadEnvironment)
+}
+
+/// Tries the paths in order and answers the most telling of what stands in the way.
+pub(crate) fn reach(process: &Process, sig: i32, paths: Paths) -> Answer<Link> {
+    let mut refusal = Cause::PathNotOffered(Paths::empty());
+    for path in Path::ALL {
+        if !paths.contains(path) {
+            continue;
+        }
+        match reach_by(path, process, sig) {
+            Ok(link) => return Ok(link),
+            Err(cause) => refusal = more_telling(refusal, cause),
+        }
+        if weight(refusal) == FINAL {
+            break;
+        }
+    }
+    Err(refusal)
+}
+
+/// Which of two refusals says more about the target: the first, unless the second says more.
+fn more_telling(first: Cause, second: Cause) -> Cause {
+    match (first, second) {
+        (Cause::PathNotOffered(some), Cause::PathNotOffered(more)) => {
+            Cause::PathNotOffered(some | more)
+        }
+        _ if weight(second) > weight(first) => second,
+        _ => first,
+    }
+}
+
+/// No other path would lead further.
+const FINAL: u8 = 9;
+
+/// How much a refusal says about the target, compared with what the other paths found.
+fn weight(cause: Cause) -> u8 {
+    match cause {
+        Cause::PathNotOffered(_) => 0,
+        Cause::NotPermitted(Denial::Ptrace | Denial::Signal | Denial::Name) => 1,
+        Cause::NotListening => 3,
+        Cause::QueueFull | Cause::AddressTaken { .. } => 4,
+        // It does listen: its marker was seen.
+        Cause::NotPermitted(Denial::Seccomp | Denial::Yama(_)) => 5,
+        Cause::NotAccepted { .. } => 6,
+        Cause::NoSuchProcess
+        | Cause::TableFull
+        | Cause::Interrupted
+        | Cause::Kernel(Errno::NFILE | Errno::NOMEM) => FINAL,
+        _ => 2,
+    }
+}
+
+/// Reaches the target by one path and makes sure that it will accept what this process sends.
+pub(crate) fn reach_by(path: Path, process: &Process, sig: i32) -> Answer<Link> {
+    let link = Link::reach(path, process, sig)?;
+    if matches!(link, Link::Syscall(_)) || is_accepted(process) {
+        return Ok(link);
+    }
+    // The target may have named this user: then there is an address for it.
+    let uid = geteuid().as_raw();
+    match (link, name::reach_as(process, sig, Some(uid))) {
+        (Link::Name(_), Ok(own)) => Ok(Link::Name(own)),
+        (link, Ok(_)) => Ok(link),
+        (_, Err(Cause::NotListening)) => Err(Cause::NotAccepted { uid }),
+        (_, Err(cause)) => Err(cause),
+    }
+}
+
+/// Whether this process's effective user is one that may signal the target, without regard to
+/// capabilities: those the receiver cannot see in a message's credentials.
+fn is_accepted(process: &Process) -> bool {
+    let own = geteuid();
+    let may_signal =
+        || process::check(process.pid()).is_ok_and(|pid| test_kill_process(pid).is_ok());
+    if own.is_root() {
+        // Root of another user namespace may be nobody there.
+        return may_signal();
+    }
+    match process.users() {
+        Some(users) => users.contains(&own.as_raw()),
+        // /proc is absent or hides the processes of others.
+        None => may_signal(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECCOMP: Cause = Cause::NotPermitted(Denial::Seccomp);
+    const PTRACE: Cause = Cause::NotPermitted(Denial::Ptrace);
+    const NO_SYSCALL: Cause = Cause::PathNotOffered(Paths::SYSCALL);
+
+    fn told(refusals: &[Cause]) -> Cause {
+        let none = Cause::PathNotOffered(Paths::empty());
+        refusals.iter().fold(none, |a, b| more_telling(a, *b))
+    }
+
+    #[test]
+    fn what_is_not_offered_adds_up() {
+        let no_pidfd = Cause::PathNotOffered(Paths::PIDFD);
+        let neither = Cause::PathNotOffered(Paths::SYSCALL | Paths::PIDFD);
+        assert_eq!(told(&[NO_SYSCALL, no_pidfd]), neither);
+    }
+
+    #[test]
+    fn what_says_most_of_the_target_is_told() {
+        // Another user's process that does not listen: that is the point, not the ptrace check.
+        assert_eq!(
+            told(&[NO_SYSCALL, PTRACE, Cause::NotListening]),
+            Cause::NotListening
+        );
+        // A marker was seen, so it does listen, and there is no way to it.
+        assert_eq!(told(&[NO_SYSCALL, SECCOMP, Cause::NotListening]), SECCOMP);
+        let user = Cause::NotAccepted { uid: 7 };
+        assert_eq!(told(&[user, Cause::NotListening]), user);
+        assert_eq!(told(&[SECCOMP, user]), user);
+        let squatter = Cause::AddressTaken { holder: 9 };
+        assert_eq!(told(&[Cause::NotListening, squatter]), squatter);
+    }
+
+    #[test]
+    fn what_is_about_this_process_ends_the_search() {
+        for cause in [
+            Cause::NoSuchProcess,
+            Cause::TableFull,
+            Cause::Interrupted,
+            Cause::Kernel(Errno::NOMEM),
+        ] {
+            assert_eq!(weight(cause), FINAL);
+            assert_eq!(told(&[SECCOMP, cause]), cause);
+        }
+    }
+
+    #[test]
+    fn of_equals_the_first_is_told() {
+        let name = Cause::NotPermitted(Denial::Name);
+        assert_eq!(told(&[PTRACE, name]), PTRACE);
+    }
+}
