@@ -15,6 +15,7 @@ pub(crate) const PANICKED: Errno = Errno(libc::ENOTRECOVERABLE);
 
 pub(crate) const INVALID: Errno = Errno(libc::EINVAL);
 pub(crate) const BAD_DESCRIPTOR: Errno = Errno(libc::EBADF);
+pub(crate) const NO_MEMORY: Errno = Errno(libc::ENOMEM);
 pub(crate) const TOO_LONG: Errno = Errno(libc::EMSGSIZE);
 
 impl From<sendfd_core::Error> for Errno {

@@ -15,6 +15,7 @@ mod boundary;
 mod detect;
 mod lent;
 mod listen;
+mod memory;
 mod port;
 mod probe;
 mod receive;

@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 
 use crate::boundary::status;
+use crate::memory;
 
 /// Signal mode: from now on each descriptor that is sent to this process at the real-time signal
 /// sig raises sig in it. si_code is SI_QUEUE, si_pid and si_uid are the sender's, vouched for by
@@ -32,6 +33,7 @@ use crate::boundary::status;
 #[must_use]
 pub extern "C" fn sendfd_listen(sig: c_int) -> c_int {
     status(|| {
+        memory::ask()?;
         sendfd_core::listen(sig)?;
         Ok(0)
     })

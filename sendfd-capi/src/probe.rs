@@ -8,6 +8,7 @@ use sendfd_core::Cause;
 
 use crate::boundary::status;
 use crate::lent::{self, Growing, end_of};
+use crate::memory;
 
 /// The room for a reason, its terminating zero byte included.
 pub const SENDFD_REASON_SIZE: usize = 256;
@@ -66,6 +67,7 @@ unsafe impl Growing for sendfd_report {
 #[must_use]
 pub unsafe extern "C" fn sendfd_probe(pid: pid_t, sig: c_int, report: *mut sendfd_report) -> c_int {
     status(|| {
+        memory::ask()?;
         // SAFETY: C's word.
         let mut answer = unsafe { lent::read(report) }?;
         let found = sendfd_core::probe(pid, sig)?;

@@ -9,6 +9,7 @@ use sendfd_core::{Incoming, Receiver, ReceiverOptions, Room, Wait};
 
 use crate::boundary::{INVALID, PANICKED, Result, boundary, status};
 use crate::lent::{self, Growing, end_of};
+use crate::memory;
 
 /// A message: the room that the caller lends for it, and what arrived in it.
 #[derive(Clone, Copy)]
@@ -187,6 +188,7 @@ pub unsafe extern "C" fn sendfd_receiver_open(
     out: *mut *mut sendfd_receiver,
 ) -> c_int {
     status(|| {
+        memory::ask()?;
         // SAFETY: C's word.
         let (out, options) = unsafe { (lent::place(out)?, receiver_options(options)?) };
         let receiver = Receiver::open_with(sig, &options)?;
@@ -267,6 +269,7 @@ pub unsafe extern "C" fn sendfd_receiver_recv(
     timeout_ms: c_int,
 ) -> c_int {
     status(|| {
+        memory::enough()?;
         // SAFETY: C's word. Shared, for other threads may receive at the same time.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;
@@ -298,6 +301,7 @@ pub unsafe extern "C" fn sendfd_receiver_recv_many(
     timeout_ms: c_int,
 ) -> c_int {
     status(|| {
+        memory::enough()?;
         // SAFETY: C's word. Shared, for other threads may receive at the same time.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;
@@ -403,6 +407,7 @@ pub unsafe extern "C" fn sendfd_receiver_recv_fd(
     sender: *mut sendfd_sender,
 ) -> c_int {
     status(|| {
+        memory::enough()?;
         // SAFETY: C's word. Shared, for other threads may receive at the same time.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;

@@ -7,6 +7,7 @@ use sendfd_core::{Path, SendOptions, Target};
 
 use crate::boundary::{INVALID, Result, boundary, status};
 use crate::lent::{self, Growing, end_of};
+use crate::memory;
 
 /// How many descriptors a message carries at most.
 pub const SENDFD_MAX_FDS: usize = 253;
@@ -118,6 +119,7 @@ unsafe fn options<'a>(at: *const sendfd_options) -> Result<SendOptions<'a>> {
 #[must_use]
 pub extern "C" fn sendfd(pid: pid_t, sig: c_int, fd: c_int) -> c_int {
     status(|| {
+        memory::enough()?;
         sendfd_core::send(pid, sig, lent::descriptor(fd)?)?;
         Ok(0)
     })
@@ -153,6 +155,7 @@ pub unsafe extern "C" fn sendfd_send(
     options: *const sendfd_options,
 ) -> c_int {
     status(|| {
+        memory::enough()?;
         // SAFETY: C's word.
         let (fds, options) = unsafe { (lent::descriptors(fds, nfds)?, self::options(options)?) };
         sendfd_core::send_with(pid, sig, fds, &options)?;
@@ -198,6 +201,7 @@ pub unsafe extern "C" fn sendfd_target_open(
     out: *mut *mut sendfd_target,
 ) -> c_int {
     status(|| {
+        memory::ask()?;
         // SAFETY: C's word.
         let (out, options) = unsafe { (lent::place(out)?, self::options(options)?) };
         let target = Target::open(pid, sig, options.paths, options.wait)?;

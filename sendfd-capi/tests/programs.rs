@@ -58,6 +58,11 @@ const TESTS: &[Test] = &[
     ("owners", || program("owners.cpp", &[])),
     ("allocations", || program("cost.c", &["allocations"])),
     ("calls", || program("cost.c", &["calls"])),
+    ("no_memory_left", || program("no_memory.c", &["left"])),
+    ("no_memory_at_once", || program("no_memory.c", &["nth"])),
+    ("no_memory_for_a_moment", || {
+        program("no_memory.c", &["once"])
+    }),
     ("bad_input_by_name", || by_name("bad_input.c", &[])),
     ("older_caller_by_name", || by_name("older_caller.c", &[])),
     ("newer_caller_by_name", || by_name("newer_caller.c", &[])),
@@ -71,6 +76,7 @@ const TESTS: &[Test] = &[
     ("allocations_by_name", || {
         by_name("cost.c", &["allocations"])
     }),
+    ("no_memory_by_name", || by_name("no_memory.c", &["nth"])),
     ("calls_by_name", || by_name("cost.c", &["calls"])),
     ("memory_bad_input", || memory("bad_input.c", &[])),
     ("memory_older_caller", || memory("older_caller.c", &[])),
