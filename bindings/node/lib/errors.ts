@@ -22,15 +22,33 @@ const names = new Map([
 ]);
 
 /** @internal */
+export const ESRCH = -3;
+/** @internal */
 export const EAGAIN = -11;
 /** @internal */
 export const EBADF = -9;
 /** @internal */
 export const EINTR = -4;
 /** @internal */
+export const ESHUTDOWN = -108;
+/** @internal */
+export const ETOOMANYREFS = -109;
+/** @internal */
 export const ETIMEDOUT = -110;
 /** @internal */
 export const ECONNREFUSED = -111;
+
+// ENOMEM, ENFILE, EMFILE, ENOBUFS
+const PASSING = [-12, -23, -24, -105];
+
+/**
+ * Whether receiving can go on later, with nothing lost.
+ *
+ * @internal
+ */
+export function mayPassReceiving({ errno }: SendfdError): boolean {
+  return PASSING.includes(errno);
+}
 
 /** @internal */
 export function systemError(failure: Failure): SendfdError {

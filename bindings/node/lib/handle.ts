@@ -3,7 +3,15 @@
 import dgram from 'node:dgram';
 import type fs from 'node:fs';
 import net from 'node:net';
-import { badDescriptor, checkInt32, invalidType, invalidValue, withCode } from './errors';
+import {
+  badDescriptor,
+  checkInt32,
+  invalidType,
+  invalidValue,
+  systemError,
+  withCode,
+} from './errors';
+import { descriptors } from './message';
 import { native } from './native';
 
 /**
@@ -24,6 +32,7 @@ interface Internals {
   fd?: unknown;
   _handle?: { fd?: number; reading?: boolean; readStart?(): void; readStop?(): void } | null;
   encrypted?: boolean;
+  destroyed?: boolean;
   parser?: object | null;
   readableLength?: number;
   writableLength?: number;
@@ -78,6 +87,27 @@ function wrong(value: unknown): TypeError {
 }
 
 /**
+ * Numbers of our own for what is sent while it waits: whatever the sender does with its own
+ * meanwhile, these are the same open files. To be closed by `descriptors.close()`.
+ *
+ * @internal
+ */
+export function hold(sendables: readonly Sendable[]): number[] {
+  const held: number[] = [];
+  try {
+    for (const sendable of sendables) {
+      const fd = descriptors.duplicate(fdOf(sendable));
+      if (typeof fd !== 'number') throw systemError(fd);
+      held.push(fd);
+    }
+  } catch (error) {
+    descriptors.close(held);
+    throw error;
+  }
+  return held;
+}
+
+/**
  * That letting go would lose nothing: bytes that this process has taken from the kernel or not
  * given to it yet do not travel with the descriptor.
  *
@@ -86,6 +116,8 @@ function wrong(value: unknown): TypeError {
 export function checkLettingGo(sendable: Sendable): void {
   if (typeof sendable === 'number') return;
   const object = sendable as unknown as Internals;
+  // It was given up here already, with all that waited in it.
+  if (object.destroyed) return;
   if (object.parser) {
     throw buffered(
       'an HTTP parser reads from the socket; take it over at an upgrade, or send it before HTTP starts',

@@ -10,6 +10,7 @@ export interface Failure {
 /** @internal */
 export interface Descriptors {
   close(fds: readonly number[]): void;
+  duplicate(fd: number): number | Failure;
   release(fd: number): boolean;
 }
 

@@ -1,6 +1,6 @@
 // Messages that wait for their target, in the order in which they were sent.
 
-import { EAGAIN, ECONNREFUSED, ETIMEDOUT, systemError } from './errors';
+import { EAGAIN, ECONNREFUSED, ETIMEDOUT, ETOOMANYREFS, systemError } from './errors';
 import type { Failure } from './native';
 
 /** @internal */
@@ -19,7 +19,7 @@ const NO_TIME = 1e-6;
 
 /** @internal */
 export function mayPass({ errno }: Failure): boolean {
-  return errno === EAGAIN || errno === ECONNREFUSED;
+  return errno === EAGAIN || errno === ECONNREFUSED || errno === ETOOMANYREFS;
 }
 
 /**

@@ -11,7 +11,8 @@ import {
   outOfRange,
   systemError,
 } from './errors';
-import { checkLettingGo, fdOf, holdStill, letGo, type Sendable } from './handle';
+import { checkLettingGo, fdOf, hold, holdStill, letGo, type Sendable } from './handle';
+import { descriptors } from './message';
 import { type Failure, type NativeTarget, native, type Path } from './native';
 import { mayPass, Outbox, type Waiter } from './outbox';
 
@@ -76,8 +77,9 @@ const outboxes = new Map<string, Outbox>();
  * is rejected, nothing was sent. Neither the event loop nor a pool thread is blocked: what cannot
  * be sent at once is tried again until `timeout`. Messages arrive in the order of the calls.
  *
- * Descriptors are only borrowed, and must stay open until the promise is settled. Afterwards both
- * processes hold the same open file: of a socket that is still being read here, each gets some of
+ * Descriptors are only borrowed. A send that waits holds the open files itself, for which it needs
+ * as many more numbers: what is closed, or opened anew, under a number that was given changes
+ * nothing. Once it is sent, both processes hold the same open file: of a socket that is still being read here, each gets some of
  * the bytes. `{ close: true }` closes this side after sending, without shutting the connection
  * down; it is refused with `ERR_SENDFD_BUFFERED`, and nothing is sent, if bytes that belong to the
  * stream wait in this process.
@@ -220,6 +222,8 @@ class Parcel {
   #tagLow = 0;
   #tagHigh = 0;
   #data: Uint8Array | undefined;
+  /** While it waits. */
+  #held: number[] | undefined;
 
   constructor(
     content: Sendable | readonly Sendable[],
@@ -247,7 +251,8 @@ class Parcel {
   attempt(timeout: number): Failure | null {
     const content = this.#content;
     if (this.#close) for (const sendable of this.#each()) checkLettingGo(sendable);
-    const fds = Array.isArray(content) ? content.map(fdOf) : fdOf(content as Sendable);
+    const fds =
+      this.#held ?? (Array.isArray(content) ? content.map(fdOf) : fdOf(content as Sendable));
     const failure = this.#transmit(
       fds,
       timeout,
@@ -270,8 +275,11 @@ class Parcel {
     const failure = outbox?.flush() ?? this.attempt(0);
     if (failure === null) return;
     if (this.#timeout === 0 || !mayPass(failure)) throw systemError(failure);
-    // The caller's bytes are its own again before they are sent; its sockets are held still, so
-    // that no byte is read here that the target is to read.
+    // What is sent is what was meant by the call: the open files are held, and the caller's bytes
+    // copied. Its sockets are held still, so that no byte is read here that the target is to read.
+    const content = this.#content;
+    const held = hold(Array.isArray(content) ? content : [content as Sendable]);
+    this.#held = held;
     this.#data = this.#data && Uint8Array.prototype.slice.call(this.#data);
     const restart = this.#close ? Array.from(this.#each(), holdStill) : [];
     try {
@@ -280,6 +288,8 @@ class Parcel {
     } catch (error) {
       for (const each of restart) each();
       throw error;
+    } finally {
+      descriptors.close(held);
     }
   }
 

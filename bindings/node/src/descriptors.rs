@@ -6,7 +6,10 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
+use napi::Either;
 use napi_derive::napi;
+
+use crate::Failure;
 
 /// Borrows what the caller says is a descriptor. The core asks the kernel, which answers EBADF
 /// where nothing is open.
@@ -41,6 +44,19 @@ impl Descriptors {
     pub fn close(&self, fds: Vec<i32>) {
         for fd in fds {
             drop(self.give(fd));
+        }
+    }
+
+    /// Another number for the open file that `fd` refers to, owned: whatever becomes of `fd`.
+    #[napi]
+    pub fn duplicate(&self, fd: i32) -> Either<i32, Failure> {
+        match borrow(fd).try_clone_to_owned() {
+            Ok(duplicate) => Either::A(self.take(duplicate)),
+            Err(error) => Either::B(Failure {
+                errno: -error.raw_os_error().unwrap_or(libc::EBADF),
+                message: format!("cannot hold descriptor {fd} while it waits to be sent: {error}"),
+                hint: None,
+            }),
         }
     }
 

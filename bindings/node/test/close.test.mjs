@@ -8,7 +8,7 @@ import http from 'node:http';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Receiver, send, sendSync } from 'sendfd';
 import { connection, fails, leaksNothing, peer, receive, sig, text } from './helpers.mjs';
 
@@ -137,9 +137,49 @@ test('what could not be sent goes on here as before', async (t) => {
   }
 });
 
-test('a socket that is destroyed while it waits is not sent', async (t) => {
-  const { accepted } = await connection(t);
-  const sending = send(process.pid, sig, accepted, { timeout: 60_000 });
-  accepted.destroy();
-  await fails(() => sending, 'EBADF', -9);
+describe('a send that waits holds the open file', () => {
+  test('a number that is closed and used again meanwhile', async () => {
+    await leaksNothing(async () => {
+      const fd = fs.openSync('/dev/null');
+      const sending = send(process.pid, sig, fd, { timeout: 60_000 });
+      fs.closeSync(fd);
+      const other = fs.openSync('/proc/self/stat');
+      assert.equal(other, fd);
+      const receiver = new Receiver(sig);
+      await sending;
+      const message = await receive(receiver);
+      assert.equal(message.kind().type, 'character-device');
+      message.close();
+      receiver.close();
+      fs.closeSync(other);
+    });
+  });
+
+  for (const close of [false, true]) {
+    test(`a socket that is destroyed meanwhile, close: ${close}`, async (t) => {
+      await leaksNothing(async () => {
+        const { client, accepted } = await connection(t);
+        const sending = send(process.pid, sig, accepted, { close, timeout: 60_000 });
+        accepted.destroy();
+        await once(accepted, 'close');
+        const receiver = new Receiver(sig);
+        await sending;
+        const socket = (await receive(receiver)).socket();
+        client.end('still connected');
+        assert.equal(await text(socket), 'still connected');
+        socket.destroy();
+        receiver.close();
+      });
+    });
+  }
+
+  test('and lets it go when it gives up', async () => {
+    await leaksNothing(async () => {
+      await fails(() => send(process.pid, sig, [0, 1], { timeout: 5 }), 'ETIMEDOUT', -110);
+      const abort = new AbortController();
+      const sending = send(process.pid, sig, 0, { timeout: 60_000, signal: abort.signal });
+      abort.abort();
+      await assert.rejects(sending, { code: 'ABORT_ERR' });
+    });
+  });
 });

@@ -41,8 +41,9 @@ export interface TargetOptions extends TargetSyncOptions {
  * is rejected, nothing was sent. Neither the event loop nor a pool thread is blocked: what cannot
  * be sent at once is tried again until `timeout`. Messages arrive in the order of the calls.
  *
- * Descriptors are only borrowed, and must stay open until the promise is settled. Afterwards both
- * processes hold the same open file: of a socket that is still being read here, each gets some of
+ * Descriptors are only borrowed. A send that waits holds the open files itself, for which it needs
+ * as many more numbers: what is closed, or opened anew, under a number that was given changes
+ * nothing. Once it is sent, both processes hold the same open file: of a socket that is still being read here, each gets some of
  * the bytes. `{ close: true }` closes this side after sending, without shutting the connection
  * down; it is refused with `ERR_SENDFD_BUFFERED`, and nothing is sent, if bytes that belong to the
  * stream wait in this process.
