@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import { badDescriptor, checkInt32, checkObject, systemError, withCode } from './errors';
 import { type Descriptors, type Kind, native, type Path } from './native';
+import { checkServer, listenOn } from './server';
 
 /** Which descriptor of the message is meant. */
 export interface Which {
@@ -151,8 +152,29 @@ export class Message {
     if (!kind.listening || kind.socketType !== 'stream') {
       throw this.#wrongKind(kind, 'a listening stream socket');
     }
-    // In a worker of `cluster`, only an exclusive one is meant to be this process's descriptor.
-    return this.#pass(index, (fd) => server.listen({ fd, exclusive: true }));
+    checkServer(server);
+    return this.#pass(index, (fd) => {
+      listenOn(server, fd);
+      return server;
+    });
+  }
+
+  /**
+   * Takes the only descriptor out as the object that Node has below a socket, for a server to make
+   * its own socket of. `null`, and nothing is taken, if it is no connected stream socket.
+   *
+   * @internal
+   */
+  connection(): object | null {
+    const kind = this.#kind(0);
+    if (kind.type !== 'socket' || kind.socketType !== 'stream' || kind.listening) return null;
+    return this.#pass(0, (fd) => {
+      const socket = new net.Socket({ fd, manualStart: true } as net.SocketConstructorOpts);
+      const internals = socket as unknown as { _handle: object | null };
+      const handle = internals._handle as object;
+      internals._handle = null;
+      return handle;
+    });
   }
 
   /**
