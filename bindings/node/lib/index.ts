@@ -21,6 +21,7 @@ export {
   type TargetOptions,
   type TargetSyncOptions,
 } from './send';
+export type { ServeOptions } from './serve';
 
 /** The first real-time signal, for which Node has no name. */
 export const SIGRTMIN: number = native.rtmin();

@@ -1,9 +1,19 @@
 // Receiving: events or an asynchronous iterator.
 
 import { EventEmitter } from 'node:events';
-import { checkInt32, checkObject, invalidType, type SendfdError, systemError } from './errors';
+import type net from 'node:net';
+import {
+  checkInt32,
+  checkObject,
+  ESHUTDOWN,
+  invalidType,
+  mayPassReceiving,
+  type SendfdError,
+  systemError,
+} from './errors';
 import { descriptors, Message } from './message';
 import { type NativeReceiver, native } from './native';
+import { type ServeOptions, serve } from './serve';
 
 /** How a receiver is opened. */
 export interface ReceiverOptions {
@@ -52,10 +62,11 @@ type Waiting = {
  * uses no thread of libuv's pool, and in Node no thread at all.
  *
  * - 'message' (message): the listener owns it, see {@link Message}.
- * - 'error' (error): receiving failed, with `EMFILE` when the descriptor table is full. No message
- *   is lost, and receiving goes on by itself when it can. It is reported once, until a message
- *   is received again; to the iterator if one is waiting.
- * - 'close': it is closed.
+ * - 'error' (error): receiving failed. With `EMFILE` (the descriptor table is full), `ENFILE` or
+ *   `ENOMEM` no message is lost, and receiving, iterators too, goes on by itself when it can: it is
+ *   reported once, until a message is received again, and is a `SendfdWarning` where nobody listens
+ *   for 'error'. Anything else goes to the iterator, if one is waiting.
+ * - 'close': it is closed, or was retired and has given out its last message.
  *
  * A process can have one receiver for each signal, in whichever of its threads.
  */
@@ -70,6 +81,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   #pause = 0;
   #timer: NodeJS.Timeout | undefined;
   #drain: NodeJS.Immediate | undefined;
+  #retired = false;
 
   /**
    * Listens on `sig`, from `SIGRTMIN` to `SIGRTMAX`. Throws `EINVAL` for another signal,
@@ -112,6 +124,37 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   /** Keeps the event loop alive while this receives; so it does by default. */
   ref(): this {
     return this.#setAlive(true);
+  }
+
+  /**
+   * Has `server` serve the connections that arrive, as if it listened and had accepted them: a
+   * `net.Server` or one of tls, http, https, http2, with what is built on it. All its options,
+   * limits and timeouts hold; `getConnections()`, `closeIdleConnections()` and
+   * `closeAllConnections()` know of them; bytes that came along as `data` are read first. Answers
+   * the server. Blocks nothing; not for Bun and Deno.
+   *
+   * When this receiver ends, by `retire()` or `close()`, the server stops, cutting off nobody: each
+   * connection of HTTP ends with its next response or its timeout, and 'close' follows. The other
+   * way round, `server.close()` retires this receiver: what was sent already is still served.
+   *
+   * Throws `ERR_SERVER_ALREADY_LISTEN` if the server listens.
+   */
+  serve<S extends net.Server>(server: S, options: ServeOptions = {}): S {
+    checkObject('options', options);
+    serve(this, server, options);
+    return server;
+  }
+
+  /**
+   * Receives no more than what was sent already: senders get `ECONNREFUSED` from now on, and may
+   * turn to another. When the last message is given out, this closes: iterators end, and 'close'
+   * is emitted. Does not wait; may be called again.
+   */
+  retire(): void {
+    if (this.#native === null || this.#retired) return;
+    this.#retired = true;
+    this.#receive();
+    if (this.#isWanted) this.#deliverSoon();
   }
 
   /**
@@ -211,7 +254,12 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
     if (this.#native === null || this.#timer !== undefined || this.#messages.length > 0) return;
     const count = this.#native.receive(block, this.#batch);
     if (typeof count !== 'number') {
-      this.#fail(systemError(count));
+      if (count.errno === ESHUTDOWN) this.close();
+      else this.#fail(systemError(count));
+      return;
+    }
+    if (count === 0 && this.#retired) {
+      this.close();
       return;
     }
     const words = native.MESSAGE_WORDS;
@@ -231,7 +279,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
       }
     } finally {
       // A listener may have thrown.
-      if (this.#messages.length > 0 && this.#isWanted) this.#deliverSoon();
+      if ((this.#messages.length > 0 || this.#retired) && this.#isWanted) this.#deliverSoon();
       this.#update();
     }
   }
@@ -239,6 +287,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   #deliverSoon(): void {
     this.#drain ??= setImmediate(() => {
       this.#drain = undefined;
+      this.#receive();
       this.#deliver();
     });
   }
@@ -253,8 +302,24 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
       this.#update();
     }, this.#pause);
     if (!this.#keepsAlive) this.#timer.unref();
+    if (mayPassReceiving(error)) {
+      if (isNew) this.#report(error);
+      return;
+    }
     const waiting = this.#waiting.shift();
     if (waiting !== undefined) waiting.reject(error);
     else if (isNew) this.emit('error', error);
+  }
+
+  /** Says that receiving pauses. A worker does not have to end of that. */
+  #report(error: SendfdError): void {
+    if (this.listenerCount('error') > 0) {
+      this.emit('error', error);
+      return;
+    }
+    process.emitWarning(`Receiving waits until there is room: ${error.message}`, {
+      type: 'SendfdWarning',
+      code: `SENDFD_${error.code}`,
+    });
   }
 }

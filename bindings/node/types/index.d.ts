@@ -9,6 +9,7 @@ export { Message, type Which } from './message';
 export type { Kind, Path } from './native';
 export { detect, probe, type Report } from './probe';
 export { Receiver, type ReceiverEvents, type ReceiverOptions } from './receiver';
+export type { ServeOptions } from './serve';
 export { type SendOptions, type SendSyncOptions, send, sendSync, Target, type TargetOptions, type TargetSyncOptions, } from './send';
 /** The first real-time signal, for which Node has no name. */
 export declare const SIGRTMIN: number;

@@ -1,6 +1,8 @@
 import { EventEmitter } from 'node:events';
+import type net from 'node:net';
 import { type SendfdError } from './errors';
 import { Message } from './message';
+import { type ServeOptions } from './serve';
 /** How a receiver is opened. */
 export interface ReceiverOptions {
     /** Users whose messages are accepted, beside this process's own and root. Each costs a descriptor. */
@@ -26,10 +28,11 @@ export interface ReceiverEvents {
  * uses no thread of libuv's pool, and in Node no thread at all.
  *
  * - 'message' (message): the listener owns it, see {@link Message}.
- * - 'error' (error): receiving failed, with `EMFILE` when the descriptor table is full. No message
- *   is lost, and receiving goes on by itself when it can. It is reported once, until a message
- *   is received again; to the iterator if one is waiting.
- * - 'close': it is closed.
+ * - 'error' (error): receiving failed. With `EMFILE` (the descriptor table is full), `ENFILE` or
+ *   `ENOMEM` no message is lost, and receiving, iterators too, goes on by itself when it can: it is
+ *   reported once, until a message is received again, and is a `SendfdWarning` where nobody listens
+ *   for 'error'. Anything else goes to the iterator, if one is waiting.
+ * - 'close': it is closed, or was retired and has given out its last message.
  *
  * A process can have one receiver for each signal, in whichever of its threads.
  */
@@ -48,6 +51,26 @@ export declare class Receiver extends EventEmitter<ReceiverEvents> {
     unref(): this;
     /** Keeps the event loop alive while this receives; so it does by default. */
     ref(): this;
+    /**
+     * Has `server` serve the connections that arrive, as if it listened and had accepted them: a
+     * `net.Server` or one of tls, http, https, http2, with what is built on it. All its options,
+     * limits and timeouts hold; `getConnections()`, `closeIdleConnections()` and
+     * `closeAllConnections()` know of them; bytes that came along as `data` are read first. Answers
+     * the server. Blocks nothing; not for Bun and Deno.
+     *
+     * When this receiver ends, by `retire()` or `close()`, the server stops, cutting off nobody: each
+     * connection of HTTP ends with its next response or its timeout, and 'close' follows. The other
+     * way round, `server.close()` retires this receiver: what was sent already is still served.
+     *
+     * Throws `ERR_SERVER_ALREADY_LISTEN` if the server listens.
+     */
+    serve<S extends net.Server>(server: S, options?: ServeOptions): S;
+    /**
+     * Receives no more than what was sent already: senders get `ECONNREFUSED` from now on, and may
+     * turn to another. When the last message is given out, this closes: iterators end, and 'close'
+     * is emitted. Does not wait; may be called again.
+     */
+    retire(): void;
     /**
      * Closes it and what nobody received; senders get `ECONNREFUSED` from then on. Iterators end.
      * 'close' is emitted a little later. May be called again.

@@ -1,12 +1,15 @@
-// A worker of the pool, in Node: an ordinary http.Server that listens nowhere. The connections that
-// it serves were accepted by the front, which hands each to a worker by pid.
+// A worker of the pool, in Node: an http.Server that listens nowhere. The connections that it serves
+// were accepted by the front, which hands each to a worker by pid.
 //
-//     node worker.mjs SIG
+//     SENDFD_PORT=SIG node worker.mjs      or: node worker.mjs SIG
+//
+// SIGTERM: takes no more, serves what it was given, and ends.
 
 import http from 'node:http';
 import { Receiver } from 'sendfd';
 
-const receiver = new Receiver(Number(process.argv[2]));
+const receiver = new Receiver(Number(process.env.SENDFD_PORT ?? process.argv[2]));
+receiver.on('error', (error) => console.error(`node ${process.pid}: ${error.message}`));
 
 const server = http.createServer((_request, response) => {
   response.setHeader('Content-Type', 'text/plain');
@@ -14,15 +17,13 @@ const server = http.createServer((_request, response) => {
   response.end(`node ${process.pid}\n`);
 });
 
-receiver.on('message', (message) => {
-  try {
-    server.emit('connection', message.socket({ allowHalfOpen: true }));
-  } catch (error) {
-    // Not a connection. The front sends none, but one bad message must not end a worker.
-    console.error(`node ${process.pid}: ${error.message}`);
+receiver.serve(server, {
+  other(message) {
+    // The front sends none, but one bad message must not end a worker.
+    console.error(`node ${process.pid}: process ${message.pid} sent what is no connection`);
     message.close();
-  }
+  },
 });
-receiver.on('error', (error) => console.error(`node ${process.pid}: ${error.message}`));
 
-process.on('SIGTERM', () => process.exit(0));
+// Nothing keeps this process alive when the receiver has ended and the last connection is closed.
+process.once('SIGTERM', () => receiver.retire());
