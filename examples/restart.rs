@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sendfd_core::{Receiver, SendOptions, Wait, rtmin, send_with};
+use sendfd_core::{Port, Receiver, SendOptions, Wait, send_with};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
 type Failure = Box<dyn std::error::Error>;
@@ -68,8 +68,8 @@ fn main() -> Result<(), Failure> {
 /// In the new process: the listening socket of the old one, which must be its parent.
 fn inherit() -> Result<TcpListener, Failure> {
     // Asked before anything can arrive: having sent, the old process ends.
-    let parent = std::os::unix::process::parent_id().cast_signed();
-    let receiver = Receiver::open(rtmin())?;
+    let parent = std::os::unix::process::parent_id();
+    let receiver = Receiver::open(Port::new(0)?)?;
     loop {
         let message = receiver.recv(BOOT)?;
         if message.sender.pid == parent {
@@ -86,12 +86,8 @@ fn inherit() -> Result<TcpListener, Failure> {
 fn hand_over(listener: &TcpListener) -> Result<(), Failure> {
     let program = std::env::current_exe()?;
     let mut successor = Command::new(program).arg("--successor").spawn()?;
-    let options = SendOptions {
-        wait: BOOT,
-        ..SendOptions::default()
-    };
-    let pid = successor.id().cast_signed();
-    send_with(pid, rtmin(), &[listener.as_fd()], &options).map_err(|error| {
+    let options = SendOptions::new().wait(BOOT);
+    send_with(successor.id(), Port::new(0)?, &[listener.as_fd()], &options).map_err(|error| {
         let _ = successor.kill();
         error.into()
     })

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sendfd_core::{Paths, SendOptions, Target, Wait, rtmin};
+use sendfd_core::{Port, SendOptions, Target, TargetOptions, Wait};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -119,7 +119,7 @@ impl Arguments {
         };
         let worker = workers.iter().find(|worker| worker.name == *name);
         let worker = worker.ok_or_else(|| format!("--kill {name}: there is no such worker"))?;
-        Ok(Pid::from_raw(worker.pid()))
+        Ok(Pid::from_raw(worker.pid().cast_signed()))
     }
 }
 
@@ -141,7 +141,7 @@ impl Worker {
             .ok_or_else(|| format!("worker {name} has no command"))?;
         let child = Command::new(program)
             .args(words)
-            .arg(rtmin().to_string())
+            .arg(Port::new(0)?.signal().to_string())
             .stdin(Stdio::null())
             .spawn()
             .map_err(|error| format!("cannot start worker {name} ({command}): {error}"))?;
@@ -155,13 +155,13 @@ impl Worker {
         })
     }
 
-    fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+    fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until the worker has booted. Nothing else tells that it has.
     fn open(&mut self) -> Result<(), Failure> {
-        let target = Target::open(self.pid(), rtmin(), Paths::empty(), BOOT)
+        let target = Target::open_with(self.pid(), Port::new(0)?, &TargetOptions::new().wait(BOOT))
             .map_err(|error| format!("worker {}: {error}", self.name))?;
         println!(
             "worker {}: process {}, by {}",
@@ -198,7 +198,7 @@ impl Worker {
     }
 
     fn end(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.pid()) {
+        if let Some(pid) = Pid::from_raw(self.pid().cast_signed()) {
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.child.wait();

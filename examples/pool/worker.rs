@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sendfd_core::{Receiver, Wait};
+use sendfd_core::{Port, Receiver, Wait};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sig = std::env::args().next_back().unwrap_or_default().parse()?;
     let stop = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
 
-    let receiver = Receiver::open(sig)?;
+    let receiver = Receiver::open(Port::from_signal(sig)?)?;
     while !stop.load(Ordering::Relaxed) {
         // The signal may come just before the wait, so that no wait is for ever.
         let Ok(message) = receiver.recv(Wait::For(Duration::from_millis(200))) else {

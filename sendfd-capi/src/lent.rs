@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::{ptr, slice};
 
+use libc::pid_t;
 use sendfd_core::{MAX_DATA, MAX_FDS, Paths, Wait};
 
 use crate::boundary::{BAD_DESCRIPTOR, INVALID, Result, TOO_LONG};
@@ -165,6 +166,11 @@ pub(crate) unsafe fn data<'a>(data: *const c_void, len: u32) -> Result<&'a [u8]>
     }
     // SAFETY: the caller's.
     unsafe { array(data.cast(), len as usize) }
+}
+
+/// A pid. What is none in C is 0, which is none in the library.
+pub(crate) fn pid(pid: pid_t) -> u32 {
+    u32::try_from(pid).unwrap_or(0)
 }
 
 pub(crate) fn paths(bits: u32) -> Result<Paths> {

@@ -2,6 +2,8 @@
 
 use std::ffi::c_int;
 
+use sendfd_core::Port;
+
 use crate::boundary::status;
 use crate::memory;
 
@@ -34,7 +36,7 @@ use crate::memory;
 pub extern "C" fn sendfd_listen(sig: c_int) -> c_int {
     status(|| {
         memory::ask()?;
-        sendfd_core::listen(sig)?;
+        sendfd_core::listen(Port::from_signal(sig)?)?;
         Ok(0)
     })
 }
@@ -51,7 +53,7 @@ pub extern "C" fn sendfd_listen(sig: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn sendfd_unlisten(sig: c_int) -> c_int {
     status(|| {
-        sendfd_core::unlisten(sig)?;
+        sendfd_core::unlisten(Port::from_signal(sig)?)?;
         Ok(0)
     })
 }

@@ -15,8 +15,8 @@ use crate::boundary::{INVALID, status};
 /// See also: signal(7) "Real-time signals".
 #[unsafe(no_mangle)]
 pub extern "C" fn sendfd_port(n: c_int) -> c_int {
-    status(|| match n {
-        0..30 => Ok(sendfd_core::rtmax() - n),
-        _ => Err(INVALID),
+    status(|| {
+        let number = u32::try_from(n).map_err(|_| INVALID)?;
+        Ok(sendfd_core::Port::new(number)?.signal())
     })
 }

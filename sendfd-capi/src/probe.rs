@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::fmt::{self, Write};
 
 use libc::pid_t;
-use sendfd_core::Cause;
+use sendfd_core::{Cause, Port};
 
 use crate::boundary::status;
 use crate::lent::{self, Growing, end_of};
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn sendfd_probe(pid: pid_t, sig: c_int, report: *mut sendf
         memory::ask()?;
         // SAFETY: C's word.
         let mut answer = unsafe { lent::read(report) }?;
-        let found = sendfd_core::probe(pid, sig)?;
+        let found = sendfd_core::probe(lent::pid(pid), Port::from_signal(sig)?)?;
         answer.working = found.working().bits();
         answer.chosen = found.chosen().map_or(0, |path| path as u32);
         for (slot, found) in answer.paths.iter_mut().zip(found.paths) {
@@ -149,7 +149,7 @@ mod tests {
             assert_whole(Cause::NotPermitted(denial));
         }
         assert_whole(Cause::NotAccepted { uid: u32::MAX });
-        assert_whole(Cause::AddressTaken { holder: i32::MAX });
+        assert_whole(Cause::AddressTaken { holder: u32::MAX });
         assert_whole(Cause::PathNotOffered(Paths::all()));
         assert_whole(Cause::NotListening);
     }

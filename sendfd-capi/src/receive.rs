@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::{ptr, slice};
 
 use libc::{gid_t, pid_t, size_t, uid_t};
-use sendfd_core::{Incoming, Receiver, ReceiverOptions, Room, Wait};
+use sendfd_core::{Incoming, Port, Receiver, ReceiverOptions, Room, Wait};
 
 use crate::boundary::{INVALID, PANICKED, Result, boundary, status};
 use crate::lent::{self, Growing, end_of};
@@ -133,7 +133,7 @@ impl Room for Lent {
         self::needs(message, incoming.fds.len(), incoming.data.len());
         message.tag = incoming.tag;
         message.path = incoming.path as u32;
-        message.pid = incoming.sender.pid;
+        message.pid = incoming.sender.pid.cast_signed();
         message.uid = incoming.sender.uid;
         message.gid = incoming.sender.gid;
         for (index, fd) in incoming.fds.enumerate() {
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn sendfd_receiver_open(
         memory::ask()?;
         // SAFETY: C's word.
         let (out, options) = unsafe { (lent::place(out)?, receiver_options(options)?) };
-        let receiver = Receiver::open_with(sig, &options)?;
+        let receiver = Receiver::open_with(Port::from_signal(sig)?, &options)?;
         *out = Box::into_raw(Box::new(sendfd_receiver(receiver)));
         Ok(0)
     })
@@ -211,10 +211,9 @@ unsafe fn receiver_options<'a>(at: *const sendfd_receiver_options) -> Result<Rec
     if options.flags != 0 {
         return Err(INVALID);
     }
-    Ok(ReceiverOptions {
-        uids,
-        queue_bytes: options.queue_bytes,
-    })
+    Ok(ReceiverOptions::new()
+        .uids(uids)
+        .queue_bytes(options.queue_bytes))
 }
 
 /// The descriptor to poll for POLLIN, which is level-triggered: it is readable as long as there is
@@ -444,7 +443,7 @@ impl Room for One {
         self.fd = incoming.fds.next();
         self.sender.path = incoming.path as u32;
         self.sender.tag = incoming.tag;
-        self.sender.pid = incoming.sender.pid;
+        self.sender.pid = incoming.sender.pid.cast_signed();
         self.sender.uid = incoming.sender.uid;
         self.sender.gid = incoming.sender.gid;
     }

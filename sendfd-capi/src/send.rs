@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 
 use libc::{pid_t, size_t};
-use sendfd_core::{Path, SendOptions, Target};
+use sendfd_core::{Path, Paths, Port, SendOptions, Target, TargetOptions, Wait};
 
 use crate::boundary::{INVALID, Result, boundary, status};
 use crate::lent::{self, Growing, end_of};
@@ -67,11 +67,34 @@ unsafe impl Growing for sendfd_options {
 /// close-on-exec.
 pub struct sendfd_target(Target);
 
+/// The options that C lent, checked.
+#[derive(Default)]
+struct Lent<'a> {
+    paths: Paths,
+    wait: Wait,
+    tag: u64,
+    data: &'a [u8],
+}
+
+impl<'a> Lent<'a> {
+    fn send(&self) -> SendOptions<'a> {
+        SendOptions::new()
+            .paths(self.paths)
+            .wait(self.wait)
+            .tag(self.tag)
+            .data(self.data)
+    }
+
+    fn target(&self) -> TargetOptions {
+        TargetOptions::new().paths(self.paths).wait(self.wait)
+    }
+}
+
 /// # Safety
 /// `at` is null or C's word holds for it.
-unsafe fn options<'a>(at: *const sendfd_options) -> Result<SendOptions<'a>> {
+unsafe fn options<'a>(at: *const sendfd_options) -> Result<Lent<'a>> {
     if at.is_null() {
-        return Ok(SendOptions::default());
+        return Ok(Lent::default());
     }
     // SAFETY: the caller's.
     let (options, data) = unsafe {
@@ -81,7 +104,7 @@ unsafe fn options<'a>(at: *const sendfd_options) -> Result<SendOptions<'a>> {
     if options.flags != 0 || options.reserved != 0 {
         return Err(INVALID);
     }
-    Ok(SendOptions {
+    Ok(Lent {
         paths: lent::paths(options.paths)?,
         wait: lent::wait(options.timeout_ms)?,
         tag: options.tag,
@@ -120,7 +143,8 @@ unsafe fn options<'a>(at: *const sendfd_options) -> Result<SendOptions<'a>> {
 pub extern "C" fn sendfd(pid: pid_t, sig: c_int, fd: c_int) -> c_int {
     status(|| {
         memory::enough()?;
-        sendfd_core::send(pid, sig, lent::descriptor(fd)?)?;
+        let port = Port::from_signal(sig)?;
+        sendfd_core::send(lent::pid(pid), port, lent::descriptor(fd)?)?;
         Ok(0)
     })
 }
@@ -158,7 +182,8 @@ pub unsafe extern "C" fn sendfd_send(
         memory::enough()?;
         // SAFETY: C's word.
         let (fds, options) = unsafe { (lent::descriptors(fds, nfds)?, self::options(options)?) };
-        sendfd_core::send_with(pid, sig, fds, &options)?;
+        let port = Port::from_signal(sig)?;
+        sendfd_core::send_with(lent::pid(pid), port, fds, &options.send())?;
         Ok(0)
     })
 }
@@ -204,7 +229,8 @@ pub unsafe extern "C" fn sendfd_target_open(
         memory::ask()?;
         // SAFETY: C's word.
         let (out, options) = unsafe { (lent::place(out)?, self::options(options)?) };
-        let target = Target::open(pid, sig, options.paths, options.wait)?;
+        let port = Port::from_signal(sig)?;
+        let target = Target::open_with(lent::pid(pid), port, &options.target())?;
         *out = Box::into_raw(Box::new(sendfd_target(target)));
         Ok(0)
     })
@@ -250,7 +276,7 @@ pub unsafe extern "C" fn sendfd_target_send(
         let target = unsafe { lent::object(target.cast_const()) }?;
         // SAFETY: C's word.
         let (fds, options) = unsafe { (lent::descriptors(fds, nfds)?, self::options(options)?) };
-        target.0.send(fds, &options)?;
+        target.0.send(fds, &options.send())?;
         Ok(0)
     })
 }

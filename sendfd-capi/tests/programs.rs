@@ -558,8 +558,8 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).expect("a pid")
+    fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 
@@ -571,13 +571,11 @@ fn worker_answers_http() -> Outcome {
         .env_remove("SENDFD_PATHS")
         .spawn();
     let mut worker = Running(worker.expect("the worker"));
-    let patient = SendOptions {
-        wait: Wait::For(PATIENCE),
-        ..SendOptions::default()
-    };
+    let port = sendfd_core::Port::from_signal(sig).expect("a port");
+    let patient = SendOptions::new().wait(Wait::For(PATIENCE));
     let hand_over = |connections: &[TcpStream]| {
         let fds: Vec<_> = connections.iter().map(|one| one.as_fd()).collect();
-        sendfd_core::send_with(worker.pid(), sig, &fds, &patient).expect("it is sent");
+        sendfd_core::send_with(worker.pid(), port, &fds, &patient).expect("it is sent");
     };
 
     // One that has gone away before it was served, and one that never asked: neither is fatal.

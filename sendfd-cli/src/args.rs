@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
-use crate::port::Port;
 use crate::target::Who;
 use crate::timeout::Timeout;
+use sendfd_core::Port;
 
 const EXIT_CODES: &str = "\
 Exit codes:

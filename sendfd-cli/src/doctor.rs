@@ -2,16 +2,14 @@
 
 use std::io::Write;
 
-use sendfd_core::{
-    Cause, Denial, Error, Path, PathReport, Paths, Report, Target, Wait, probe, probe_self,
-};
+use sendfd_core::{Cause, Denial, Error, Path, PathReport, Report, Target, probe, probe_self};
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
 use crate::exit::{Code, Failure, Result, code};
 use crate::list;
 use crate::paint::{BAD, BOLD, DIM, GOOD, WARN};
-use crate::port::Port;
+use sendfd_core::Port;
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     let diagnoses = match &args.target {
@@ -91,12 +89,12 @@ impl Diagnosis {
     }
 
     fn of_target(pid: u32, port: Port) -> Result<Self> {
-        let (process, sig) = (pid.cast_signed(), port.signal());
-        let report = probe(process, sig)?;
+        let sig = port.signal();
+        let report = probe(pid, port)?;
         Ok(Diagnosis {
             title: format!("process {pid} at port {port} (signal {sig})"),
             report,
-            refusal: Target::open(process, sig, Paths::empty(), Wait::Never).err(),
+            refusal: Target::open(pid, port).err(),
             facts: facts(Some(pid)),
         })
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::ListArgs;
 use crate::exit::Result;
 use crate::paint::{BOLD, DIM};
-use crate::port::Port;
+use sendfd_core::Port;
 
 pub(crate) fn run(args: &ListArgs) -> Result<()> {
     let rows: Vec<Row> = listeners(None).into_iter().filter_map(Row::of).collect();
@@ -66,7 +66,7 @@ struct Row {
 impl Row {
     /// Nothing where the process has gone meanwhile.
     fn of((pid, port): (u32, Port)) -> Option<Self> {
-        let report = probe(pid.cast_signed(), port.signal()).ok()?;
+        let report = probe(pid, port).ok()?;
         let uid = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
         Some(Row {
             pid,
@@ -128,14 +128,14 @@ fn by_address(line: &str, namespace: u64) -> Option<(u32, Port)> {
     let mut words = name.strip_prefix("@sendfd/")?.split('/').skip(1);
     let of_here = words.next()?.parse() == Ok(namespace);
     let pid = words.next()?.parse().ok()?;
-    let port = Port::from_signal(words.next()?.parse().ok()?)?;
+    let port = Port::from_signal(words.next()?.parse().ok()?).ok()?;
     (of_here && words.next().is_none()).then_some((pid, port))
 }
 
 /// A link of /proc/PID/fd that is a marker: `/memfd:sendfd:1:SIG:…`.
 fn by_marker(link: &str) -> Option<Port> {
     let mut words = link.strip_prefix("/memfd:sendfd:")?.split(':').skip(1);
-    Port::from_signal(words.next()?.parse().ok()?)
+    Port::from_signal(words.next()?.parse().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
             format!("0000000000000000: 00000002 00000000 00010000 0005 01 12345 {name}")
         };
         let found = by_address(&line("@sendfd/1/17/99/63"), 17);
-        assert_eq!(found, Port::from_signal(63).map(|port| (99, port)));
+        assert_eq!(found, Port::from_signal(63).ok().map(|port| (99, port)));
         for other in [
             "@sendfd/1/18/99/63",
             "@sendfd/1/17/99/63/rx/00",
@@ -163,7 +163,7 @@ mod tests {
     fn markers() {
         assert_eq!(
             by_marker("/memfd:sendfd:1:63:5:77 (deleted)"),
-            Port::from_signal(63)
+            Port::from_signal(63).ok()
         );
         assert_eq!(by_marker("/memfd:other:1:63"), None);
     }

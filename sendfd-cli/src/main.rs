@@ -10,7 +10,6 @@ mod exit;
 mod list;
 mod manual;
 mod paint;
-mod port;
 mod recv;
 mod send;
 mod sys;

@@ -17,11 +17,8 @@ use crate::{activation, arrival, sys};
 const DATA_IN_ENVIRONMENT: usize = 4096;
 
 pub(crate) fn run(args: RecvArgs, order: &ArgMatches) -> Result<()> {
-    let options = ReceiverOptions {
-        uids: &args.uid,
-        ..ReceiverOptions::default()
-    };
-    let receiver = Receiver::open_with(args.port.signal(), &options)?;
+    let options = ReceiverOptions::new().uids(&args.uid);
+    let receiver = Receiver::open_with(args.port, &options)?;
     let mut messages = Vec::new();
     for _ in 0..args.count {
         let message = next(&receiver, args.timeout.0)?;

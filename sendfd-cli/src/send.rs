@@ -7,7 +7,7 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use sendfd_core::{MAX_DATA, Paths, SendOptions, Target};
+use sendfd_core::{MAX_DATA, SendOptions, Target, TargetOptions};
 
 use crate::args::SendArgs;
 use crate::exit::{Code, Failure, Result};
@@ -21,13 +21,8 @@ pub(crate) fn run(args: &SendArgs, order: &ArgMatches) -> Result<()> {
     let pid = args.target.pid()?;
     let wait = args.timeout.0;
 
-    let target = Target::open(pid.cast_signed(), args.port.signal(), Paths::empty(), wait)?;
-    let options = SendOptions {
-        wait,
-        tag: args.tag,
-        data: &data,
-        ..SendOptions::default()
-    };
+    let target = Target::open_with(pid, args.port, &TargetOptions::new().wait(wait))?;
+    let options = SendOptions::new().wait(wait).tag(args.tag).data(&data);
     target.send(&borrowed, &options)?;
     if args.verbose {
         let (count, port, path) = (fds.len(), args.port, target.path());

@@ -10,11 +10,8 @@ use crate::paint::DIM;
 use crate::{arrival, recv};
 
 pub(crate) fn run(args: &WatchArgs) -> Result<()> {
-    let options = ReceiverOptions {
-        uids: &args.uid,
-        ..ReceiverOptions::default()
-    };
-    let receiver = Receiver::open_with(args.port.signal(), &options)?;
+    let options = ReceiverOptions::new().uids(&args.uid);
+    let receiver = Receiver::open_with(args.port, &options)?;
     let (pid, port) = (std::process::id(), args.port);
     writeln!(
         anstream::stderr(),

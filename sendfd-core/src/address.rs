@@ -26,7 +26,7 @@ pub(crate) struct Address {
     /// The inode of the pid namespace in which `pid` is counted: abstract addresses belong to
     /// network namespaces, and one of those may be shared by several pid namespaces.
     pub(crate) namespace: u64,
-    pub(crate) pid: i32,
+    pub(crate) pid: u32,
     pub(crate) sig: i32,
 }
 
@@ -107,7 +107,7 @@ mod tests {
     fn the_longest_name_fits() {
         let address = Address {
             namespace: u64::MAX,
-            pid: i32::MAX,
+            pid: u32::MAX,
             sig: 64,
         };
         let listener = address.listener(Some(u32::MAX)).expect("fits");

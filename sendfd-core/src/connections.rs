@@ -23,7 +23,7 @@ pub(crate) const FIRST_ID: Id = 1 << 16;
 struct Connection {
     socket: OwnedFd,
     /// The sending process, as far as the order of messages goes.
-    pid: i32,
+    pid: u32,
     /// Whether it was never read from, see [`Connections::older`].
     fresh: bool,
     /// When it was last read from, on this receiver's own clock.

@@ -5,9 +5,10 @@
 /// # References
 /// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_CREDENTIALS`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Credentials {
     /// Process id; 0 if the sender cannot be seen from the receiver's pid namespace.
-    pub pid: i32,
+    pub pid: u32,
     /// User id.
     pub uid: u32,
     /// Group id; the greatest number where it is not known, which is so on the `syscall` path.

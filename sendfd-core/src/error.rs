@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 ///
 /// Displayed, it says what was attempted, on which process and signal, what the answer was and what
 /// can be done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Error {
     attempt: Attempt,
     cause: Cause,
@@ -28,21 +28,21 @@ pub enum Attempt {
     /// Sending to process `pid` at `sig`.
     Send {
         /// The target.
-        pid: i32,
+        pid: u32,
         /// Its real-time signal.
         sig: i32,
     },
     /// Opening process `pid` at `sig` as a target.
     OpenTarget {
         /// The target.
-        pid: i32,
+        pid: u32,
         /// Its real-time signal.
         sig: i32,
     },
     /// Finding out which paths lead to process `pid` at `sig`.
     Probe {
         /// The target.
-        pid: i32,
+        pid: u32,
         /// Its real-time signal.
         sig: i32,
     },
@@ -66,6 +66,15 @@ pub enum Attempt {
         /// The real-time signal.
         sig: i32,
     },
+    /// Asking how much waits in the queue of an opened target.
+    Queued {
+        /// The target.
+        pid: u32,
+        /// Its real-time signal.
+        sig: i32,
+    },
+    /// Naming a port.
+    NamePort,
     /// Asking what kind of file a descriptor refers to.
     Detect,
 }
@@ -76,6 +85,8 @@ pub enum Attempt {
 pub enum Cause {
     /// EINVAL: the signal is not one of the real-time signals that libc leaves to programs.
     NotRealTime,
+    /// EINVAL: a port is a number from 0 to 29, or named like `RTMIN+1`, `RTMAX-3`.
+    NotAPort,
     /// EINVAL: a pid must be positive.
     PidNotPositive,
     /// EINVAL: a message carries at least one descriptor.
@@ -101,7 +112,7 @@ pub enum Cause {
     /// ECONNREFUSED: another process sits on the target's abstract address. It was sent nothing.
     AddressTaken {
         /// The process that holds the address, 0 if this process cannot see it.
-        holder: i32,
+        holder: u32,
     },
     /// EPERM: the target listens, but does not accept this process's user.
     NotAccepted {
@@ -118,6 +129,8 @@ pub enum Cause {
     NeverListened,
     /// ETIMEDOUT: the timeout ran out while waiting for room in the target's queue.
     NeverRoom,
+    /// ETIMEDOUT: the timeout ran out while too many of this user's descriptors were in flight.
+    NeverLanded,
     /// ETIMEDOUT: the timeout ran out and no message came.
     NeverCame,
     /// ETOOMANYREFS: too many of this user's descriptors are in flight.
@@ -145,8 +158,8 @@ pub enum Cause {
     Interrupted,
     /// The inbox was shut down while waiting, by another thread of this process.
     ShutDown,
-    /// What the kernel answered, word for word.
-    Kernel(Errno),
+    /// What the kernel answered: the errno.
+    Kernel(i32),
 }
 
 /// Who or what refused to let one process reach into another.
@@ -199,6 +212,7 @@ impl Cause {
     pub(crate) fn errno(self) -> Errno {
         match self {
             Cause::NotRealTime
+            | Cause::NotAPort
             | Cause::PidNotPositive
             | Cause::NoDescriptors
             | Cause::TooManyDescriptors(_)
@@ -210,7 +224,9 @@ impl Cause {
             Cause::NotListening | Cause::AddressTaken { .. } => Errno::CONNREFUSED,
             Cause::NotAccepted { .. } | Cause::NotPermitted(_) => Errno::PERM,
             Cause::QueueFull | Cause::Empty => Errno::AGAIN,
-            Cause::NeverListened | Cause::NeverRoom | Cause::NeverCame => Errno::TIMEDOUT,
+            Cause::NeverListened | Cause::NeverRoom | Cause::NeverLanded | Cause::NeverCame => {
+                Errno::TIMEDOUT
+            }
             Cause::TooManyInFlight => Errno::TOOMANYREFS,
             Cause::DataTooLong(_) | Cause::RoomTooSmall { .. } => Errno::MSGSIZE,
             Cause::AlreadyListening | Cause::SignalTaken => Errno::ADDRINUSE,
@@ -218,13 +234,14 @@ impl Cause {
             Cause::TableFull | Cause::TargetTableFull => Errno::MFILE,
             Cause::Interrupted => Errno::INTR,
             Cause::ShutDown => Errno::SHUTDOWN,
-            Cause::Kernel(errno) => errno,
+            Cause::Kernel(errno) => Errno::from_raw_os_error(errno),
         }
     }
 
     fn hint(self) -> Option<&'static str> {
         Some(match self {
             Cause::NotRealTime => "use a signal from SIGRTMIN to SIGRTMAX",
+            Cause::NotAPort => "use a number from 0 to 29, RTMIN+n or RTMAX-n",
             Cause::PidNotPositive => "name one process; process groups cannot be sent to",
             Cause::BadEnvironment => {
                 "SENDFD_PATHS takes a comma-separated list of syscall, pidfd and name"
@@ -252,7 +269,7 @@ impl Cause {
                 "use the name path, which works between processes that have changed their user"
             }
             Cause::QueueFull => "the target is slow to receive: give a timeout, or try again later",
-            Cause::TooManyInFlight => {
+            Cause::TooManyInFlight | Cause::NeverLanded => {
                 "raise RLIMIT_NOFILE of the sender, or wait until the targets have received"
             }
             Cause::RoomTooSmall { .. } => "lend more room and receive again: the message stays",
@@ -282,6 +299,13 @@ impl fmt::Display for Attempt {
             Attempt::Receive { sig } => write!(f, "cannot receive at signal {sig}"),
             Attempt::Listen { sig } => write!(f, "cannot listen at signal {sig}"),
             Attempt::Unlisten { sig } => write!(f, "cannot stop listening at signal {sig}"),
+            Attempt::Queued { pid, sig } => {
+                write!(
+                    f,
+                    "cannot ask for the queue of process {pid} at signal {sig}"
+                )
+            }
+            Attempt::NamePort => f.write_str("not a port"),
             Attempt::Detect => f.write_str("cannot tell the kind of the descriptor"),
         }
     }
@@ -291,6 +315,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::NotRealTime => f.write_str("the signal is not a real-time signal"),
+            Cause::NotAPort => f.write_str("there is no such port"),
             Cause::PidNotPositive => f.write_str("the pid is not positive"),
             Cause::NoDescriptors => f.write_str("no descriptors were given"),
             Cause::TooManyDescriptors(count) => {
@@ -323,6 +348,9 @@ impl fmt::Display for Cause {
             Cause::Empty => f.write_str("there is no message"),
             Cause::NeverListened => f.write_str("the target did not start to listen in time"),
             Cause::NeverRoom => f.write_str("the target made no room in its queue in time"),
+            Cause::NeverLanded => f.write_str(
+                "too many of this user's descriptors were in flight until the time was over",
+            ),
             Cause::NeverCame => f.write_str("no message came in time"),
             Cause::TooManyInFlight => {
                 f.write_str("too many of this user's descriptors are in flight")
@@ -344,7 +372,7 @@ impl fmt::Display for Cause {
             Cause::TargetTableFull => f.write_str("the target's descriptor table is full"),
             Cause::Interrupted => f.write_str("interrupted by a signal"),
             Cause::ShutDown => f.write_str("the inbox was shut down"),
-            Cause::Kernel(errno) => write!(f, "the kernel answered: {errno}"),
+            Cause::Kernel(_) => write!(f, "the kernel answered: {}", self.errno()),
         }
     }
 }
@@ -379,7 +407,21 @@ impl fmt::Display for Error {
     }
 }
 
+/// Reads like the error displayed: it is what a program shows whose `main` returns an error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Error {}
+
+/// With the errno, so that its kind is told; the words are those of the system.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        std::io::Error::from_raw_os_error(error.raw_os_error())
+    }
+}
 
 impl From<Errno> for Cause {
     fn from(errno: Errno) -> Self {
@@ -388,7 +430,28 @@ impl From<Errno> for Cause {
             Errno::MFILE => Cause::TableFull,
             Errno::INTR => Cause::Interrupted,
             Errno::TOOMANYREFS => Cause::TooManyInFlight,
-            other => Cause::Kernel(other),
+            other => Cause::Kernel(other.raw_os_error()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_ends_a_program_reads_well() {
+        let error = Error::new(Attempt::Send { pid: 7, sig: 64 }, Cause::NotListening);
+        let text = "cannot send to process 7 at signal 64: the process lives but does not listen there (start the target's receiver first, or give a timeout to wait for it)";
+        assert_eq!(format!("{error:?}"), text);
+        assert_eq!(format!("{error}"), text);
+    }
+
+    #[test]
+    fn as_an_error_of_the_standard_library_it_keeps_the_errno() {
+        let error = Error::new(Attempt::Detect, Cause::QueueFull);
+        let error = std::io::Error::from(error);
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        assert_eq!(error.raw_os_error(), Some(11));
     }
 }

@@ -83,7 +83,7 @@ fn open_listener(address: &Address, uid: Option<u32>) -> Result<OwnedFd, Errno> 
 
 /// Whether it is this process itself that already listens there.
 fn is_own(address: &Address, uid: Option<u32>) -> bool {
-    let holder = || -> Result<i32, Errno> {
+    let holder = || -> Result<u32, Errno> {
         let socket = address::socket(SocketFlags::NONBLOCK)?;
         connect(&socket, &address.listener(uid)?)?;
         Ok(sys::peer_credentials(socket.as_fd())?.pid)

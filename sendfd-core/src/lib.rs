@@ -4,19 +4,19 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let worker_pid = 1234;
 //! // In the process that has the descriptor:
-//! let sig = sendfd_core::rtmin() + 1;
+//! let port = sendfd_core::Port::new(3)?;
 //! let connection = std::net::TcpStream::connect("127.0.0.1:80")?;
-//! sendfd_core::send(worker_pid, sig, &connection)?;
+//! sendfd_core::send(worker_pid, port, &connection)?;
 //!
 //! // In the process that wants it:
-//! let receiver = sendfd_core::Receiver::open(sig)?;
+//! let receiver = sendfd_core::Receiver::open(port)?;
 //! let message = receiver.recv(sendfd_core::Wait::Forever)?;
 //! println!("{:?} from process {}", message.fds, message.sender.pid);
 //! # Ok(()) }
 //! ```
 //!
-//! A process and one of its real-time signals, `(pid, sig)`, are an address. The process that wants
-//! descriptors listens there, with a [`Receiver`] (one pollable descriptor, no signal is raised) or
+//! A process and one of its ports, which are its real-time signals, are an address. The process that
+//! wants descriptors listens there, with a [`Receiver`] (one pollable descriptor, no signal is raised) or
 //! in signal mode ([`listen`]: the signal is raised and carries the descriptor's number).
 //!
 //! Sending succeeds once the kernel holds a duplicate for the target: the sender may close its own,
@@ -60,14 +60,26 @@ pub use kind::{Kind, detect};
 pub use limits::{MAX_DATA, MAX_FDS};
 pub use listen::{listen, unlisten};
 pub use message::{Descriptors, Incoming, Message, Room};
-pub use outgoing::SendOptions;
+pub use outgoing::{SendOptions, TargetOptions};
 pub use path::{Path, Paths};
 pub use probe::{PathReport, Report, probe, probe_self};
 pub use receiver::{Receiver, ReceiverOptions};
 pub use send::{send, send_with};
-pub use signal::{rtmax, rtmin};
+pub use signal::{Port, rtmax, rtmin};
 pub use target::Target;
-pub use wait::Wait;
+pub use wait::{Wait, WaitFor};
 
 /// The version of this library, as `major.minor.patch`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Threads may share all of these, and hand them to each other.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Error>();
+    shared::<Message>();
+    shared::<Receiver>();
+    shared::<ReceiverOptions<'_>>();
+    shared::<Report>();
+    shared::<SendOptions<'_>>();
+    shared::<Target>();
+};

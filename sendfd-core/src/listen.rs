@@ -16,8 +16,9 @@ use crate::error::{Attempt, Cause, Error, Result};
 use crate::lock::lock;
 use crate::message::Message;
 use crate::receiver::Receiver;
+use crate::signal::Port;
 use crate::wait::Wait;
-use crate::{fork, signal, sys};
+use crate::{fork, sys};
 
 /// Enough for a record and the calls around it.
 const AGENT_STACK: usize = 128 * 1024;
@@ -32,8 +33,8 @@ pub(crate) struct Agent {
     ending: Arc<AtomicBool>,
 }
 
-/// From now on, each descriptor that is sent to this process at `sig` raises `sig` in it, as a
-/// queued signal: `si_code` is `SI_QUEUE`, `si_pid` and `si_uid` are the sender's, and
+/// From now on, each descriptor that is sent to this process at `port` raises that signal in it, as
+/// a queued signal: `si_code` is `SI_QUEUE`, `si_pid` and `si_uid` are the sender's, and
 /// `si_value.sival_int` is the number of the descriptor, close-on-exec, which the process now owns.
 ///
 /// It is for the process to handle the signal, or to block it in all threads and take it with
@@ -47,36 +48,38 @@ pub(crate) struct Agent {
 /// Does not block. Costs what a [`Receiver`] costs, and a thread.
 ///
 /// # Errors
-/// - `EINVAL`: `sig` is not a real-time signal, or it is neither handled nor blocked by the calling
+/// - `EINVAL`: the signal is neither handled nor blocked by the calling
 ///   thread.
-/// - `EADDRINUSE`: this process already listens on `sig`.
+/// - `EADDRINUSE`: this process already listens at `port`.
 /// - `EAGAIN`: no thread can be started.
 /// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
 ///
 /// # References
 /// - [sigaction(2)](https://man7.org/linux/man-pages/man2/sigaction.2.html), "The siginfo_t argument"
 /// - [signal(7)](https://man7.org/linux/man-pages/man7/signal.7.html), "Real-time signals"
-pub fn listen(sig: i32) -> Result<()> {
-    start(sig).map_err(|cause| Error::new(Attempt::Listen { sig }, cause))
+pub fn listen(port: Port) -> Result<()> {
+    let sig = port.signal();
+    start(port).map_err(|cause| Error::new(Attempt::Listen { sig }, cause))
 }
 
-/// Ends signal mode on `sig`. What the agent has not raised a signal for is closed; signals that are
+/// Ends signal mode at `port`. What the agent has not raised a signal for is closed; signals that are
 /// already queued stay, and their descriptors are the process's.
 ///
 /// Waits for the agent, which takes no longer than a moment. Not for use in a signal handler.
 ///
 /// # Errors
-/// - `EINVAL`: `sig` is not a real-time signal, or the process is not in signal mode there.
-pub fn unlisten(sig: i32) -> Result<()> {
-    stop(sig).map_err(|cause| Error::new(Attempt::Unlisten { sig }, cause))
+/// - `EINVAL`: the process is not in signal mode there.
+pub fn unlisten(port: Port) -> Result<()> {
+    let sig = port.signal();
+    stop(port).map_err(|cause| Error::new(Attempt::Unlisten { sig }, cause))
 }
 
-fn start(sig: i32) -> std::result::Result<(), Cause> {
-    signal::check(sig)?;
+fn start(port: Port) -> std::result::Result<(), Cause> {
+    let sig = port.signal();
     if sys::disposition(sig)? == sys::Disposition::Default && !sys::is_blocked(sig) {
         return Err(Cause::SignalUnhandled);
     }
-    let receiver = Arc::new(Receiver::open_for_agent(sig)?);
+    let receiver = Arc::new(Receiver::open_for_agent(port)?);
     let ending = Arc::new(AtomicBool::new(false));
     let thread = sys::with_signals_blocked(|| {
         let (receiver, ending) = (Arc::clone(&receiver), Arc::clone(&ending));
@@ -85,16 +88,14 @@ fn start(sig: i32) -> std::result::Result<(), Cause> {
             .stack_size(AGENT_STACK)
             .spawn(move || run(sig, &receiver, &ending))
     });
-    let thread = thread.map_err(|error| {
-        Errno::from_io_error(&error).map_or(Cause::Kernel(Errno::AGAIN), Cause::from)
-    })?;
+    let thread = thread
+        .map_err(|error| Errno::from_io_error(&error).map_or(Errno::AGAIN.into(), Cause::from))?;
     receiver.employ(Agent { thread, ending });
     Ok(())
 }
 
-fn stop(sig: i32) -> std::result::Result<(), Cause> {
-    signal::check(sig)?;
-    let mut place = lock(fork::place(sig));
+fn stop(port: Port) -> std::result::Result<(), Cause> {
+    let mut place = lock(fork::place(port.signal()));
     let state = place.as_mut().ok_or(Cause::NotInSignalMode)?;
     let agent = state.agent.take().ok_or(Cause::NotInSignalMode)?;
     agent.ending.store(true, Ordering::Relaxed);

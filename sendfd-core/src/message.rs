@@ -15,6 +15,7 @@ use crate::sys;
 ///
 /// [`Receiver::recv_into`]: crate::Receiver::recv_into
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Message {
     /// The descriptors, close-on-exec, in the order sent.
     pub fds: Vec<OwnedFd>,
@@ -42,6 +43,7 @@ impl Default for Message {
 
 /// A message that is being given out: the receiver's view of it, before it is stored anywhere.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Incoming<'a> {
     /// The descriptors. Those that are not taken are closed.
     pub fds: Descriptors<'a>,

@@ -5,27 +5,136 @@ use rustix::net::UCred;
 use crate::error::Cause;
 use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::path::Paths;
-use crate::wait::Wait;
+use crate::signal::Port;
+use crate::wait::{Deadline, Wait, WaitFor};
 use crate::wire::Header;
 
 /// What goes with the descriptors, and how.
+///
+/// ```
+/// use std::time::Duration;
+/// use sendfd_core::{SendOptions, Wait};
+///
+/// let options = SendOptions::new()
+///     .wait(Wait::For(Duration::from_secs(5)))
+///     .tag(7)
+///     .data(b"hello");
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SendOptions<'a> {
+    pub(crate) paths: Paths,
+    pub(crate) wait: Wait,
+    pub(crate) wait_for: WaitFor,
+    pub(crate) tag: u64,
+    pub(crate) data: &'a [u8],
+}
+
+impl<'a> SendOptions<'a> {
+    /// All paths, no waiting, tag 0 and no data.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// The paths that may be used; empty for all. An explicit wish is never replaced by another.
-    pub paths: Paths,
-    /// How long to wait for the target to start listening and for room in its queue.
-    pub wait: Wait,
+    #[must_use]
+    pub fn paths(self, paths: impl Into<Paths>) -> Self {
+        let paths = paths.into();
+        SendOptions { paths, ..self }
+    }
+
+    /// How long to wait for the target to start listening, for room in its queue, and for
+    /// descriptors in flight.
+    #[must_use]
+    pub fn wait(self, wait: Wait) -> Self {
+        SendOptions { wait, ..self }
+    }
+
+    /// For which of these to wait.
+    #[must_use]
+    pub fn wait_for(self, wait_for: WaitFor) -> Self {
+        SendOptions { wait_for, ..self }
+    }
+
     /// A number for the receiver.
-    pub tag: u64,
+    #[must_use]
+    pub fn tag(self, tag: u64) -> Self {
+        SendOptions { tag, ..self }
+    }
+
     /// Bytes for the receiver, at most [`MAX_DATA`](crate::MAX_DATA).
-    pub data: &'a [u8],
+    #[must_use]
+    pub fn data(self, data: &'a [u8]) -> Self {
+        SendOptions { data, ..self }
+    }
+}
+
+/// How a target is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TargetOptions {
+    pub(crate) paths: Paths,
+    pub(crate) wait: Wait,
+    pub(crate) wait_for: WaitFor,
+}
+
+impl TargetOptions {
+    /// All paths and no waiting.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The paths that may be used; empty for all. An explicit wish is never replaced by another.
+    #[must_use]
+    pub fn paths(self, paths: impl Into<Paths>) -> Self {
+        let paths = paths.into();
+        TargetOptions { paths, ..self }
+    }
+
+    /// How long to wait for the target to start listening.
+    #[must_use]
+    pub fn wait(self, wait: Wait) -> Self {
+        TargetOptions { wait, ..self }
+    }
+
+    /// Whether to wait for a target that does not listen.
+    #[must_use]
+    pub fn wait_for(self, wait_for: WaitFor) -> Self {
+        TargetOptions { wait_for, ..self }
+    }
+}
+
+/// What may be waited for, and until when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) deadline: Deadline,
+    pub(crate) wait_for: WaitFor,
+}
+
+impl Patience {
+    #[inline]
+    pub(crate) fn new(wait: Wait, wait_for: WaitFor) -> Self {
+        Patience {
+            deadline: Deadline::after(wait),
+            wait_for,
+        }
+    }
+
+    /// Whether waiting can help a target that was not reached.
+    pub(crate) fn covers(&self, cause: Cause) -> bool {
+        match cause {
+            Cause::NotListening | Cause::AddressTaken { .. } => self.wait_for == WaitFor::Listening,
+            Cause::QueueFull => true,
+            _ => false,
+        }
+    }
 }
 
 /// What a target was opened by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    pub(crate) pid: i32,
-    pub(crate) sig: i32,
+    pub(crate) pid: u32,
+    pub(crate) port: Port,
     pub(crate) paths: Paths,
 }
 
@@ -41,7 +150,7 @@ pub(crate) struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     #[inline]
     pub(crate) fn new(
-        sig: i32,
+        port: Port,
         nfds: usize,
         tag: u64,
         data: &'a [u8],
@@ -57,7 +166,7 @@ impl<'a> Outgoing<'a> {
             _ => return Err(Cause::DataTooLong(data.len())),
         };
         let header = Header {
-            sig,
+            sig: port.signal(),
             nfds,
             data_len,
             tag,
@@ -100,7 +209,8 @@ mod tests {
 
     #[test]
     fn limits() {
-        let outgoing = |nfds, data: &[u8]| Outgoing::new(40, nfds, 0, data, None).map(drop);
+        let port = Port::new(3).expect("a port");
+        let outgoing = |nfds, data: &[u8]| Outgoing::new(port, nfds, 0, data, None).map(drop);
         assert_eq!(outgoing(0, b""), Err(Cause::NoDescriptors));
         assert_eq!(outgoing(1, b""), Ok(()));
         assert_eq!(outgoing(MAX_FDS, &[0; MAX_DATA]), Ok(()));

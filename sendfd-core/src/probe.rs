@@ -3,22 +3,25 @@
 use crate::error::{Attempt, Cause, Error, Result};
 use crate::path::{Path, Paths};
 use crate::process::{self, Process};
+use crate::reach;
 use crate::receiver::Receiver;
-use crate::{reach, signal};
+use crate::signal::Port;
 
 /// What a probe found.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// The process that was probed.
-    pub pid: i32,
-    /// At which signal.
-    pub sig: i32,
+    pub pid: u32,
+    /// At which port.
+    pub port: Port,
     /// Each path, in the order in which they are tried.
     pub paths: [PathReport; 3],
 }
 
 /// What a probe found of one path.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PathReport {
     /// The path.
     pub path: Path,
@@ -43,23 +46,23 @@ impl Report {
     }
 }
 
-/// Tries each path to process `pid` at `sig`, sending nothing. `SENDFD_PATHS` is left out of
+/// Tries each path to process `pid` at `port`, sending nothing. `SENDFD_PATHS` is left out of
 /// account, except in [`Report::chosen`]. Does not block, and leaves nothing open.
 ///
 /// # Errors
-/// - `EINVAL`: `sig` is not a real-time signal, or `pid` is below 1.
+/// - `EINVAL`: `pid` is 0.
 /// - `ESRCH`: no such process, or it has exited.
 /// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
 ///
 /// That a path does not lead there is no error of the probe: see [`PathReport::error`].
-pub fn probe(pid: i32, sig: i32) -> Result<Report> {
+pub fn probe(pid: u32, port: Port) -> Result<Report> {
+    let sig = port.signal();
     let attempt = Attempt::Probe { pid, sig };
     let probe = || {
-        signal::check(sig)?;
         let process = Process::open(pid)?;
         Ok(Report {
             pid,
-            sig,
+            port,
             paths: Path::ALL.map(|path| PathReport {
                 path,
                 error: reach::reach_by(path, &process, sig)
@@ -72,19 +75,21 @@ pub fn probe(pid: i32, sig: i32) -> Result<Report> {
 }
 
 /// Tries each path from this process to itself: what this machine, with its kernel and sandbox,
-/// offers at all. Opens a receiver on a free signal meanwhile.
+/// offers at all. Opens a receiver at a free port meanwhile.
 ///
 /// # Errors
-/// - `EADDRINUSE`: this process listens on every signal.
+/// - `EADDRINUSE`: this process listens at every port.
 /// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
 pub fn probe_self() -> Result<Report> {
-    let mut result = Receiver::open(signal::rtmax());
-    for sig in (signal::rtmin()..signal::rtmax()).rev() {
+    let mut result = Receiver::open(Port::new(0)?);
+    for number in 1..Port::COUNT {
         match result {
-            Err(error) if error.cause() == Cause::AlreadyListening => result = Receiver::open(sig),
+            Err(error) if error.cause() == Cause::AlreadyListening => {
+                result = Receiver::open(Port::new(number)?);
+            }
             _ => break,
         }
     }
     let receiver = result?;
-    probe(process::own_pid(), receiver.sig())
+    probe(process::own_pid(), receiver.port())
 }

@@ -8,7 +8,7 @@ use arrayvec::ArrayString;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use crate::error::Cause;
 use crate::wait::timespec;
@@ -16,7 +16,7 @@ use crate::wait::timespec;
 /// A process that lived when it was opened.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pid: i32,
+    pid: u32,
     /// Absent on kernels before 5.3 and where a sandbox refuses pidfd_open.
     pidfd: Option<OwnedFd>,
 }
@@ -29,16 +29,17 @@ pub(crate) struct Identity {
     unique: u64,
 }
 
-pub(crate) fn check(pid: i32) -> Result<Pid, Cause> {
-    // 0 and negative pids name groups in kill(2), which have no descriptor table.
-    match pid {
-        1.. => Pid::from_raw(pid).ok_or(Cause::PidNotPositive),
-        _ => Err(Cause::PidNotPositive),
+pub(crate) fn check(pid: u32) -> Result<Pid, Cause> {
+    match i32::try_from(pid) {
+        // 0 names a group in kill(2), which has no descriptor table.
+        Ok(pid) => Pid::from_raw(pid).ok_or(Cause::PidNotPositive),
+        // Above the highest pid_max there can be.
+        Err(_) => Err(Cause::NoSuchProcess),
     }
 }
 
-pub(crate) fn own_pid() -> i32 {
-    getpid().as_raw_nonzero().get()
+pub(crate) fn own_pid() -> u32 {
+    std::process::id()
 }
 
 /// The inode of this process's pid namespace, or 0 where /proc does not tell: two processes
@@ -50,7 +51,7 @@ pub(crate) fn own_namespace() -> u64 {
 impl Process {
     /// # References
     /// - [pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)
-    pub(crate) fn open(pid: i32) -> Result<Self, Cause> {
+    pub(crate) fn open(pid: u32) -> Result<Self, Cause> {
         let number = check(pid)?;
         let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
             Ok(pidfd) => Some(pidfd),
@@ -70,7 +71,7 @@ impl Process {
         Ok(process)
     }
 
-    pub(crate) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
@@ -132,7 +133,7 @@ impl Process {
 
     /// How the process is addressed from inside a pid namespace below this one, if it is in one:
     /// the inode of that and the pid there.
-    pub(crate) fn in_inner_namespace(&self) -> Option<(u64, i32)> {
+    pub(crate) fn in_inner_namespace(&self) -> Option<(u64, u32)> {
         let mut buffer = [0; 4096];
         let status = self.read_proc("status", &mut buffer)?;
         // One number for each namespace from this one to the process's own.
@@ -194,11 +195,11 @@ mod tests {
 
     #[test]
     fn no_process() {
-        for pid in [0, -1, i32::MIN] {
-            assert_eq!(Process::open(pid).map(drop), Err(Cause::PidNotPositive));
-        }
+        assert_eq!(Process::open(0).map(drop), Err(Cause::PidNotPositive));
         // Above the highest pid_max there can be.
-        assert_eq!(Process::open(1 << 30).map(drop), Err(Cause::NoSuchProcess));
+        for pid in [1 << 30, 1 << 31, u32::MAX] {
+            assert_eq!(Process::open(pid).map(drop), Err(Cause::NoSuchProcess));
+        }
     }
 
     #[test]

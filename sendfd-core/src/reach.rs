@@ -2,7 +2,6 @@
 
 use std::sync::OnceLock;
 
-use rustix::io::Errno;
 use rustix::process::{geteuid, test_kill_process};
 
 use crate::error::{Cause, Denial};
@@ -80,7 +79,7 @@ fn weight(cause: Cause) -> u8 {
         Cause::NoSuchProcess
         | Cause::TableFull
         | Cause::Interrupted
-        | Cause::Kernel(Errno::NFILE | Errno::NOMEM) => FINAL,
+        | Cause::Kernel(libc::ENFILE | libc::ENOMEM) => FINAL,
         _ => 2,
     }
 }
@@ -160,7 +159,7 @@ mod tests {
             Cause::NoSuchProcess,
             Cause::TableFull,
             Cause::Interrupted,
-            Cause::Kernel(Errno::NOMEM),
+            Cause::Kernel(libc::ENOMEM),
         ] {
             assert_eq!(weight(cause), FINAL);
             assert_eq!(told(&[SECCOMP, cause]), cause);

@@ -23,20 +23,41 @@ use crate::lock::lock;
 use crate::message::{Descriptors, Incoming, Message, Room};
 use crate::path::Path;
 use crate::self_pipe::SelfPipe;
-use crate::signal;
+use crate::signal::Port;
 use crate::sys::{self, Record};
 use crate::wait::{Deadline, Wait, timespec};
 
 /// What a receiver may be opened with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReceiverOptions<'a> {
+    uids: &'a [u32],
+    queue_bytes: u32,
+}
+
+impl<'a> ReceiverOptions<'a> {
+    /// No further users, and the kernel's default queue.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Users whose messages are accepted, beside this process's own user and root. Each costs a
     /// descriptor.
-    pub uids: &'a [u32],
+    #[must_use]
+    pub fn uids(self, uids: &'a [u32]) -> Self {
+        ReceiverOptions { uids, ..self }
+    }
+
     /// How many bytes senders that came by `pidfd` can have queued together, by the kernel's count,
     /// in which the smallest record takes about 768. 0 is the kernel's default (212,992, some 277
     /// records). Above `net.core.wmem_max` only for root.
-    pub queue_bytes: u32,
+    #[must_use]
+    pub fn queue_bytes(self, queue_bytes: u32) -> Self {
+        ReceiverOptions {
+            queue_bytes,
+            ..self
+        }
+    }
 }
 
 /// Receives what other processes send to this process at one signal. No signal is raised.
@@ -65,7 +86,7 @@ pub struct ReceiverOptions<'a> {
 /// - [epoll(7)](https://man7.org/linux/man-pages/man7/epoll.7.html)
 #[derive(Debug)]
 pub struct Receiver {
-    sig: i32,
+    port: Port,
     /// Tells this receiver from a later one of this process on the same signal.
     id: u64,
     epoll: Arc<OwnedFd>,
@@ -74,37 +95,37 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Listens on `sig`, with the default options.
+    /// Listens at `port`, with the default options.
     ///
     /// # Errors
     /// As [`Receiver::open_with`].
-    pub fn open(sig: i32) -> Result<Self> {
-        Self::open_with(sig, &ReceiverOptions::default())
+    pub fn open(port: Port) -> Result<Self> {
+        Self::open_with(port, &ReceiverOptions::default())
     }
 
-    /// Listens on `sig`, from [`rtmin`](crate::rtmin) to [`rtmax`](crate::rtmax). Does not block.
+    /// Listens at `port`. Does not block.
     ///
     /// If another process sits on the abstract address, the receiver opens all the same and can be
     /// reached by `pidfd`; [`probe()`](crate::probe()) of this process says so.
     ///
     /// # Errors
-    /// - `EINVAL`: `sig` is not a real-time signal.
-    /// - `EADDRINUSE`: this process already listens on `sig`, or (where the kernel has sendfd(2))
+    /// - `EADDRINUSE`: this process already listens at `port`, or (where the kernel has sendfd(2))
     ///   has a handler for it.
     /// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
-    pub fn open_with(sig: i32, options: &ReceiverOptions<'_>) -> Result<Self> {
+    pub fn open_with(port: Port, options: &ReceiverOptions<'_>) -> Result<Self> {
+        let sig = port.signal();
         let catches = syscall::number().is_some();
-        Self::open_place(sig, options, catches)
+        Self::open_place(port, options, catches)
             .map_err(|cause| Error::new(Attempt::OpenReceiver { sig }, cause))
     }
 
     /// For signal mode: the process itself takes the signals that the kernel raises.
-    pub(crate) fn open_for_agent(sig: i32) -> Answer<Self> {
-        Self::open_place(sig, &ReceiverOptions::default(), false)
+    pub(crate) fn open_for_agent(port: Port) -> Answer<Self> {
+        Self::open_place(port, &ReceiverOptions::default(), false)
     }
 
-    fn open_place(sig: i32, options: &ReceiverOptions<'_>, catches: bool) -> Answer<Self> {
-        signal::check(sig)?;
+    fn open_place(port: Port, options: &ReceiverOptions<'_>, catches: bool) -> Answer<Self> {
+        let sig = port.signal();
         fork::prepare_for_it()?;
         let mut place = lock(fork::place(sig));
         if place.is_some() {
@@ -112,7 +133,7 @@ impl Receiver {
         }
         let state = State::open(sig, options, catches)?;
         let receiver = Receiver {
-            sig,
+            port,
             id: state.id,
             epoll: Arc::clone(&state.epoll),
             closed: OnceLock::new(),
@@ -121,10 +142,10 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// The signal that it listens on.
+    /// The port at which it listens.
     #[must_use]
-    pub fn sig(&self) -> i32 {
-        self.sig
+    pub fn port(&self) -> Port {
+        self.port
     }
 
     /// How many records were dropped, with their descriptors closed: from users that are not
@@ -253,11 +274,16 @@ impl Receiver {
     }
 
     fn error(&self, cause: Cause) -> Error {
-        Error::new(Attempt::Receive { sig: self.sig }, cause)
+        Error::new(
+            Attempt::Receive {
+                sig: self.port.signal(),
+            },
+            cause,
+        )
     }
 
     fn place(&self) -> &'static Place {
-        fork::place(self.sig)
+        fork::place(self.port.signal())
     }
 
     pub(crate) fn employ(&self, agent: Agent) {
@@ -793,7 +819,7 @@ fn socket_of<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outgoing::SendOptions;
+    use crate::outgoing::{SendOptions, TargetOptions};
     use crate::path::Paths;
     use crate::process;
     use crate::target::Target;
@@ -802,18 +828,14 @@ mod tests {
 
     #[test]
     fn what_was_taken_ahead_and_is_no_message_does_not_keep_it_readable() {
-        let receiver = Receiver::open(signal::rtmax() - 2).expect("a receiver");
+        let receiver = Receiver::open(Port::new(2).expect("a port")).expect("a receiver");
         let ready = || {
             let mut fds = [PollFd::new(&receiver, PollFlags::IN)];
             poll(&mut fds, timespec(Duration::ZERO).as_ref()).expect("polled")
         };
-        let target = Target::open(
-            process::own_pid(),
-            receiver.sig(),
-            Paths::PIDFD,
-            Wait::Never,
-        )
-        .expect("a target");
+        let options = TargetOptions::new().paths(Paths::PIDFD);
+        let target =
+            Target::open_with(process::own_pid(), receiver.port(), &options).expect("a target");
         // The last message and all that follows it come out of the socket together.
         for _ in 0..=Pace::DENSE {
             target
@@ -837,7 +859,7 @@ mod tests {
 
     #[test]
     fn closing_wakes_all_threads_that_wait() {
-        let receiver = Receiver::open(signal::rtmax() - 1).expect("a receiver");
+        let receiver = Receiver::open(Port::new(1).expect("a port")).expect("a receiver");
         std::thread::scope(|scope| {
             let wait = || receiver.recv(Wait::Forever).map_err(|error| error.cause());
             let waiting = [scope.spawn(wait), scope.spawn(wait), scope.spawn(wait)];
@@ -847,7 +869,7 @@ mod tests {
                 assert_eq!(result.err(), Some(Cause::Closed));
             }
         });
-        let again = Receiver::open(receiver.sig()).expect("the signal is free again");
+        let again = Receiver::open(receiver.port()).expect("the signal is free again");
         assert_eq!(
             receiver
                 .recv(Wait::Never)

@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use crate::cache;
 use crate::error::{Attempt, Cause, Error, Result};
-use crate::outgoing::{Key, Outgoing, SendOptions};
+use crate::outgoing::{Key, Outgoing, Patience, SendOptions};
+use crate::process;
 use crate::reach;
+use crate::signal::Port;
 use crate::target::Target;
-use crate::wait::Deadline;
-use crate::{process, signal};
 
-/// Sends a duplicate of `fd` to process `pid`, which listens on `sig`. Does not block.
+/// Sends a duplicate of `fd` to process `pid`, which listens at `port`. Does not block.
 ///
 /// `fd` is only borrowed. Once this returns, the kernel holds the duplicate for the target: the
 /// caller may close its own.
 ///
 /// # Errors
 /// As [`send_with`].
-pub fn send(pid: i32, sig: i32, fd: impl AsFd) -> Result<()> {
-    send_with(pid, sig, &[fd.as_fd()], &SendOptions::default())
+pub fn send(pid: u32, port: Port, fd: impl AsFd) -> Result<()> {
+    send_with(pid, port, &[fd.as_fd()], &SendOptions::default())
 }
 
 /// Sends duplicates of up to [`MAX_FDS`](crate::MAX_FDS) descriptors in one message.
@@ -32,14 +32,15 @@ pub fn send(pid: i32, sig: i32, fd: impl AsFd) -> Result<()> {
 /// call this at the same time. Not for use in a signal handler: see [`Target::send`].
 ///
 /// # Errors
-/// - `EINVAL`: `sig` is not a real-time signal, `pid` is below 1, there are no descriptors or more
+/// - `EINVAL`: `pid` is 0, there are no descriptors or more
 ///   than 253, or `SENDFD_PATHS` names no path.
 /// - `EBADF`: a descriptor is not open.
 /// - `ESRCH`: no such process, or it has exited.
-/// - `ECONNREFUSED`: the process lives but does not listen on `sig`.
+/// - `ECONNREFUSED`: the process lives but does not listen at `port`.
 /// - `EPERM`: the target does not accept this process's user, or every path to it is forbidden.
-/// - `EAGAIN`: the target's queue is full, and `wait` is [`Wait::Never`].
-/// - `ETIMEDOUT`: the target did not listen, or made no room, in time.
+/// - `EAGAIN`: the target's queue is full, and no waiting was allowed.
+/// - `ETIMEDOUT`: the target did not listen, or made no room, in time, or too many descriptors stayed
+///   in flight.
 /// - `EINTR`: a signal handler ran while waiting.
 /// - `ETOOMANYREFS`: too many of this user's descriptors are in flight (RLIMIT_NOFILE).
 /// - `EMSGSIZE`: too much data.
@@ -49,38 +50,39 @@ pub fn send(pid: i32, sig: i32, fd: impl AsFd) -> Result<()> {
 /// # References
 /// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`
 pub fn send_with(
-    pid: i32,
-    sig: i32,
+    pid: u32,
+    port: Port,
     fds: &[BorrowedFd<'_>],
     options: &SendOptions<'_>,
 ) -> Result<()> {
-    let attempt = Attempt::Send { pid, sig };
-    send_cached(pid, sig, fds, options).map_err(|cause| Error::new(attempt, cause))
+    send_cached(pid, port, fds, options).map_err(|cause| {
+        let sig = port.signal();
+        Error::new(Attempt::Send { pid, sig }, cause)
+    })
 }
 
 fn send_cached(
-    pid: i32,
-    sig: i32,
+    pid: u32,
+    port: Port,
     fds: &[BorrowedFd<'_>],
     options: &SendOptions<'_>,
 ) -> std::result::Result<(), Cause> {
-    signal::check(sig)?;
     process::check(pid)?;
     // Bad arguments are found before anything is opened.
-    Outgoing::new(sig, fds.len(), options.tag, options.data, None)?;
-    let deadline = Deadline::after(options.wait);
+    Outgoing::new(port, fds.len(), options.tag, options.data, None)?;
+    let patience = Patience::new(options.wait, options.wait_for);
     let paths = reach::allowed(options.paths)?;
-    let key = Key { pid, sig, paths };
+    let key = Key { pid, port, paths };
 
     if let Some(target) = cache::get(key) {
-        match target.send_until(fds, options, deadline) {
+        match target.send_until(fds, options, patience) {
             // What was opened is gone, but the pid may be somebody else's by now.
             Err(Cause::NoSuchProcess) => cache::forget(key),
             result => return result,
         }
     }
-    let target = Arc::new(Target::open_until(key, deadline)?);
-    target.send_until(fds, options, deadline)?;
+    let target = Arc::new(Target::open_until(key, patience)?);
+    target.send_until(fds, options, patience)?;
     cache::put(key, target);
     Ok(())
 }

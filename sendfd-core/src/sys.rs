@@ -189,7 +189,7 @@ impl Record {
                     (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
                         let sender = data.cast::<libc::ucred>().read_unaligned();
                         self.credentials = Some(Credentials {
-                            pid: sender.pid,
+                            pid: sender.pid.cast_unsigned(),
                             uid: sender.uid,
                             gid: sender.gid,
                         });
@@ -362,7 +362,7 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Er
     };
     socket_option(socket, libc::SO_PEERCRED, &mut peer)?;
     Ok(Credentials {
-        pid: peer.pid,
+        pid: peer.pid.cast_unsigned(),
         uid: peer.uid,
         gid: peer.gid,
     })
@@ -406,6 +406,18 @@ pub(crate) fn own_users() -> [u32; 2] {
     [real, saved]
 }
 
+/// How many bytes wait in the queue that is sent to over a socket, by the kernel's count.
+///
+/// # References
+/// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html); `SIOCOUTQ` in
+///   [tcp(7)](https://man7.org/linux/man-pages/man7/tcp.7.html)
+pub(crate) fn queued(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    let mut bytes: i32 = 0;
+    // SAFETY: the call writes one int, for which there is room.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) }.into())?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 // ---------------------------------------------------------------- this process's table
 
 /// Puts `new` at the number of `old`, at once: there is no moment at which the number is free.
@@ -423,11 +435,16 @@ pub(crate) fn replace(old: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
 ///
 /// # References
 /// - [prlimit(2)](https://man7.org/linux/man-pages/man2/prlimit.2.html)
-pub(crate) fn descriptor_limit(pid: i32) -> Option<RawFd> {
+pub(crate) fn descriptor_limit(pid: u32) -> Option<RawFd> {
     let mut limit = MaybeUninit::<libc::rlimit64>::uninit();
     // SAFETY: asks only; the call fills `limit` when it succeeds.
     let limit = unsafe {
-        let answer = libc::prlimit64(pid, libc::RLIMIT_NOFILE, ptr::null(), limit.as_mut_ptr());
+        let answer = libc::prlimit64(
+            pid.cast_signed(),
+            libc::RLIMIT_NOFILE,
+            ptr::null(),
+            limit.as_mut_ptr(),
+        );
         check(answer.into()).ok()?;
         limit.assume_init()
     };
@@ -454,7 +471,7 @@ pub(crate) fn nanoseconds() -> u64 {
 // ---------------------------------------------------------------- the system call
 
 /// sendfd(2), by the number that this kernel advertises.
-pub(crate) fn sendfd(number: i64, pid: i32, sig: i32, fd: RawFd) -> Result<(), Errno> {
+pub(crate) fn sendfd(number: i64, pid: u32, sig: i32, fd: RawFd) -> Result<(), Errno> {
     // SAFETY: three numbers, which the kernel checks.
     check(unsafe { libc::syscall(number as libc::c_long, pid, sig, fd) } as i64).map(drop)
 }
@@ -551,7 +568,7 @@ pub(crate) fn queue_to_self(
         code: libc::SI_QUEUE,
         #[cfg(target_pointer_width = "64")]
         padding: 0,
-        pid: sender.pid,
+        pid: sender.pid.cast_signed(),
         uid: sender.uid,
         // sival_int is the low half of sival_ptr on little-endian machines, the high half on
         // big-endian ones.
@@ -596,7 +613,7 @@ impl Caught {
             // SAFETY: only asks the kernel about the number.
             && unsafe { libc::fcntl(self.fd, libc::F_GETFD) } & libc::FD_CLOEXEC != 0;
         let sender = Credentials {
-            pid: self.pid,
+            pid: self.pid.cast_unsigned(),
             uid: self.uid,
             // A signal does not say.
             gid: u32::MAX,

@@ -11,12 +11,13 @@ use rustix::process::{getegid, geteuid, getpid, getuid};
 
 use crate::error::{Attempt, Cause, Error, Result};
 use crate::link::Link;
-use crate::outgoing::{Key, Outgoing, SendOptions};
+use crate::outgoing::{Key, Outgoing, Patience, SendOptions, TargetOptions};
 use crate::path::{Path, Paths};
 use crate::process::{self, Identity, Process};
 use crate::reach::{self, reach};
-use crate::wait::{Deadline, Wait, timespec};
-use crate::{signal, sys};
+use crate::signal::Port;
+use crate::sys;
+use crate::wait::{Deadline, timespec};
 
 /// A process, at one of its signals, opened for sending. It costs this process one descriptor.
 ///
@@ -41,19 +42,30 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens process `pid` at `sig`, by the first of `paths` (empty: all) that leads to it. Blocks
-    /// only as long as `wait` allows, for a target that does not listen yet.
+    /// Opens process `pid` at `port`, by the first path that leads to it. Does not block.
+    ///
+    /// # Errors
+    /// As [`Target::open_with`].
+    pub fn open(pid: u32, port: Port) -> Result<Self> {
+        Self::open_with(pid, port, &TargetOptions::new())
+    }
+
+    /// Opens process `pid` at `port`, by the first of the paths allowed that leads to it. Blocks only
+    /// as long as [`TargetOptions::wait`] allows, for a target that does not listen yet.
     ///
     /// # Errors
     /// As [`send_with`](crate::send_with), as far as they are about the target and the path.
-    pub fn open(pid: i32, sig: i32, paths: Paths, wait: Wait) -> Result<Self> {
+    pub fn open_with(pid: u32, port: Port, options: &TargetOptions) -> Result<Self> {
+        let patience = Patience::new(options.wait, options.wait_for);
         let open = || {
-            signal::check(sig)?;
             process::check(pid)?;
-            let paths = reach::allowed(paths)?;
-            Self::open_until(Key { pid, sig, paths }, Deadline::after(wait))
+            let paths = reach::allowed(options.paths)?;
+            Self::open_until(Key { pid, port, paths }, patience)
         };
-        open().map_err(|cause| Error::new(Attempt::OpenTarget { pid, sig }, cause))
+        open().map_err(|cause| {
+            let sig = port.signal();
+            Error::new(Attempt::OpenTarget { pid, sig }, cause)
+        })
     }
 
     /// The path that it uses.
@@ -64,14 +76,33 @@ impl Target {
 
     /// The pid that it was opened by.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> u32 {
         self.key.pid
     }
 
-    /// The signal that it was opened by.
+    /// The port that it was opened by.
     #[must_use]
-    pub fn sig(&self) -> i32 {
-        self.key.sig
+    pub fn port(&self) -> Port {
+        self.key.port
+    }
+
+    /// How many bytes wait in the target's queue, by the kernel's count, in which the smallest message
+    /// takes about 768: of all its senders where it is reached by `pidfd`, of this process by `name`.
+    /// For choosing the one of several targets that has least to do. Does not block.
+    ///
+    /// # Errors
+    /// - `EOPNOTSUPP`: by the `syscall` path there is no such queue.
+    ///
+    /// # References
+    /// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), "SIOCOUTQ" in [ioctl(2)]
+    ///
+    /// [ioctl(2)]: https://man7.org/linux/man-pages/man2/ioctl.2.html
+    pub fn queued(&self) -> Result<usize> {
+        let queued = match self.link.socket() {
+            Some(socket) => sys::queued(socket.as_fd()).map_err(Cause::from),
+            None => Err(Cause::PathNotOffered(Paths::SYSCALL)),
+        };
+        queued.map_err(|cause| self.error(|pid, sig| Attempt::Queued { pid, sig }, cause))
     }
 
     /// Sends duplicates of `fds` in one message: one system call, without allocation. (On the
@@ -83,25 +114,27 @@ impl Target {
     /// nothing was sent. With [`SendOptions::paths`], the message fails with `EOPNOTSUPP` rather
     /// than go another way.
     ///
-    /// Safe in a signal handler that saves errno, with [`Wait::Never`].
+    /// Safe in a signal handler that saves errno, without a wait.
     ///
     /// # Errors
     /// As [`send_with`](crate::send_with).
     #[inline]
     pub fn send(&self, fds: &[BorrowedFd<'_>], options: &SendOptions<'_>) -> Result<()> {
-        self.send_until(fds, options, Deadline::after(options.wait))
-            .map_err(|cause| {
-                let Key { pid, sig, .. } = self.key;
-                Error::new(Attempt::Send { pid, sig }, cause)
-            })
+        self.send_until(fds, options, Patience::new(options.wait, options.wait_for))
+            .map_err(|cause| self.error(|pid, sig| Attempt::Send { pid, sig }, cause))
     }
 
-    pub(crate) fn open_until(key: Key, deadline: Deadline) -> Answer<Self> {
+    fn error(&self, attempt: impl FnOnce(u32, i32) -> Attempt, cause: Cause) -> Error {
+        let Key { pid, port, .. } = self.key;
+        Error::new(attempt(pid, port.signal()), cause)
+    }
+
+    pub(crate) fn open_until(key: Key, patience: Patience) -> Answer<Self> {
         let process = Process::open(key.pid)?;
-        let mut pause = Pause::new(deadline);
+        let mut pause = Pause::new(patience.deadline);
         let link = loop {
-            match reach(&process, key.sig, key.paths) {
-                Err(cause) if may_pass(cause) => pause.sleep(&process, cause)?,
+            match reach(&process, key.port.signal(), key.paths) {
+                Err(cause) if patience.covers(cause) => pause.sleep(&process, cause)?,
                 result => break result?,
             }
         };
@@ -120,29 +153,29 @@ impl Target {
         &self,
         fds: &[BorrowedFd<'_>],
         options: &SendOptions<'_>,
-        deadline: Deadline,
+        patience: Patience,
     ) -> Answer<()> {
         let credentials = self.names_effective.then(effective_credentials);
         let outgoing = Outgoing::new(
-            self.key.sig,
+            self.key.port,
             fds.len(),
             options.tag,
             options.data,
             credentials,
         )?;
-        let link = self.link_for(&outgoing, deadline)?;
+        let link = self.link_for(&outgoing, patience)?;
         if !options.paths.is_empty() && !options.paths.contains(link.path()) {
             return Err(Cause::PathNotOffered(options.paths));
         }
         match link.send(fds, &outgoing) {
-            Err(cause) => self.send_again(link, fds, &outgoing, cause, deadline),
+            Err(cause) => self.send_again(link, fds, &outgoing, cause, patience),
             Ok(()) => Ok(()),
         }
     }
 
     /// The link that can carry the message.
     #[inline]
-    fn link_for(&self, outgoing: &Outgoing<'_>, deadline: Deadline) -> Answer<&Link> {
+    fn link_for(&self, outgoing: &Outgoing<'_>, patience: Patience) -> Answer<&Link> {
         if outgoing.is_bare() || !matches!(self.link, Link::Syscall(_)) {
             return Ok(&self.link);
         }
@@ -158,7 +191,7 @@ impl Target {
                 paths: others,
                 ..self.key
             },
-            deadline,
+            patience,
         )?;
         if side.identity != self.identity {
             return Err(Cause::NoSuchProcess);
@@ -174,13 +207,13 @@ impl Target {
         fds: &[BorrowedFd<'_>],
         outgoing: &Outgoing<'_>,
         mut cause: Cause,
-        deadline: Deadline,
+        patience: Patience,
     ) -> Answer<()> {
         // A receiver at its limit may close a connection as soon as it is opened. The caller is
         // told of a queue that has no room rather than kept waiting.
         for _ in 0..MAX_REOPENED {
-            while lacks_room(cause) && deadline.waits() {
-                wait_for_room(link, deadline)?;
+            while lacks_room(cause) && patience.deadline.waits() {
+                wait_for_room(link, patience.deadline)?;
                 match link.send(fds, outgoing) {
                     Ok(()) => return Ok(()),
                     Err(next) => cause = next,
@@ -189,7 +222,7 @@ impl Target {
             if cause != Cause::ShutDown {
                 return Err(cause);
             }
-            self.reopen(link, deadline)?;
+            self.reopen(link, patience)?;
             match link.send(fds, outgoing) {
                 Ok(()) => return Ok(()),
                 Err(next) => cause = next,
@@ -202,7 +235,7 @@ impl Target {
     ///
     /// The new socket takes the number of the old one, so that threads which are sending over it,
     /// or are interrupted by a signal handler that does, need no lock.
-    fn reopen(&self, link: &Link, deadline: Deadline) -> Answer<()> {
+    fn reopen(&self, link: &Link, patience: Patience) -> Answer<()> {
         let Some(socket) = link.socket() else {
             return Err(Cause::NoSuchProcess);
         };
@@ -210,18 +243,18 @@ impl Target {
         if process.identity() != self.identity {
             return Err(Cause::NoSuchProcess);
         }
-        let mut pause = Pause::new(deadline);
+        let mut pause = Pause::new(patience.deadline);
         if self.reopening.swap(true, Ordering::Acquire) {
             // Another thread is at it. Its messages and ours must not take two connections.
             return pause.sleep(&process, Cause::QueueFull);
         }
         let result = loop {
-            match reach(&process, self.key.sig, link.path().into()) {
+            match reach(&process, self.key.port.signal(), link.path().into()) {
                 Ok(new) => {
                     let new = new.socket().ok_or(Cause::NoSuchProcess);
                     break new.and_then(|new| Ok(sys::replace(socket.as_fd(), new)?));
                 }
-                Err(cause) if may_pass(cause) => match pause.sleep(&process, cause) {
+                Err(cause) if patience.covers(cause) => match pause.sleep(&process, cause) {
                     Ok(()) => {}
                     Err(cause) => break Err(cause),
                 },
@@ -248,14 +281,6 @@ fn effective_credentials() -> UCred {
 /// Whether the target will have room again when it receives.
 fn lacks_room(cause: Cause) -> bool {
     matches!(cause, Cause::QueueFull | Cause::TargetTableFull)
-}
-
-/// Whether waiting can help.
-fn may_pass(cause: Cause) -> bool {
-    matches!(
-        cause,
-        Cause::NotListening | Cause::AddressTaken { .. } | Cause::QueueFull
-    )
 }
 
 /// Waits, longer each time, until something is worth another try.

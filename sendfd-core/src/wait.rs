@@ -17,6 +17,18 @@ pub enum Wait {
     Forever,
 }
 
+/// For what a send may wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitFor {
+    /// For a target that does not listen yet, for room in its queue, and for descriptors in flight.
+    #[default]
+    Listening,
+    /// For room and for descriptors in flight, but not for a target that does not listen: it fails
+    /// with `ECONNREFUSED` at once.
+    Room,
+}
+
 impl Wait {
     /// As C says it: 0 never waits, a negative number waits for ever.
     #[must_use]

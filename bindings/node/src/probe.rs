@@ -3,7 +3,10 @@
 use napi::Either;
 use napi_derive::napi;
 
+use sendfd_core::Port;
+
 use crate::Failure;
+use crate::send::process;
 
 /// The answer of [`probe`].
 #[napi(object, object_from_js = false)]
@@ -26,7 +29,8 @@ pub struct PathReport {
 /// Tries each path to process `pid` at `sig`, sending nothing.
 #[napi]
 pub fn probe(pid: i32, sig: i32) -> Either<Report, Failure> {
-    match sendfd_core::probe(pid, sig) {
+    let report = Port::from_signal(sig).and_then(|port| sendfd_core::probe(process(pid), port));
+    match report {
         Ok(report) => Either::A(Report {
             chosen: report.chosen().map(sendfd_core::Path::as_str),
             paths: report

@@ -3,7 +3,7 @@
 use napi::bindgen_prelude::{Env, Function, JsValue, Uint32ArraySlice};
 use napi::{Either, Result};
 use napi_derive::napi;
-use sendfd_core::{Incoming, MAX_DATA, MAX_FDS, ReceiverOptions, Room, Wait};
+use sendfd_core::{Incoming, MAX_DATA, MAX_FDS, Port, ReceiverOptions, Room, Wait};
 
 use crate::Failure;
 use crate::descriptors::Descriptors;
@@ -27,11 +27,10 @@ pub fn open_receiver(
     descriptors: &Descriptors,
     uv: bool,
 ) -> Result<Either<NativeReceiver, Failure>> {
-    let options = ReceiverOptions {
-        uids: &uids,
-        queue_bytes,
-    };
-    Ok(match sendfd_core::Receiver::open_with(sig, &options) {
+    let options = ReceiverOptions::new().uids(&uids).queue_bytes(queue_bytes);
+    let open =
+        Port::from_signal(sig).and_then(|port| sendfd_core::Receiver::open_with(port, &options));
+    Ok(match open {
         // All that is needed to receive is opened now: later, the descriptor table may be full.
         Ok(core) => Either::A(NativeReceiver {
             poller: Some(Poller::open(env.raw(), &core, uv)?),
@@ -141,7 +140,7 @@ impl Room for Slot<'_> {
             *word = u32::from_ne_bytes(four);
         }
         head.copy_from_slice(&[
-            incoming.sender.pid.cast_unsigned(),
+            incoming.sender.pid,
             incoming.sender.uid,
             incoming.sender.gid,
             incoming.path as u32,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use napi::Either;
 use napi_derive::napi;
-use sendfd_core::{Path, Paths, SendOptions, Wait};
+use sendfd_core::{Path, Paths, Port, SendOptions, TargetOptions, Wait};
 
 use crate::Failure;
 use crate::descriptors::borrow;
@@ -27,18 +27,20 @@ pub fn send(
     paths: u32,
 ) -> Option<Failure> {
     let options = options(timeout, tag_low, tag_high, data, paths);
-    with_borrowed(&fds, |fds| sendfd_core::send_with(pid, sig, fds, &options))
+    with_borrowed(&fds, |fds| {
+        sendfd_core::send_with(process(pid), Port::from_signal(sig)?, fds, &options)
+    })
 }
 
 /// Opens process `pid` at `sig` for sending again and again.
 #[napi]
 pub fn open_target(pid: i32, sig: i32, paths: u32, timeout: f64) -> Either<NativeTarget, Failure> {
-    match sendfd_core::Target::open(
-        pid,
-        sig,
-        Paths::from_bits(paths).unwrap_or_default(),
-        wait(timeout),
-    ) {
+    let options = TargetOptions::new()
+        .paths(Paths::from_bits(paths).unwrap_or_default())
+        .wait(wait(timeout));
+    let open = Port::from_signal(sig)
+        .and_then(|port| sendfd_core::Target::open_with(process(pid), port, &options));
+    match open {
         Ok(target) => Either::A(NativeTarget {
             target: Some(target),
         }),
@@ -112,12 +114,16 @@ fn options(
     data: Option<&[u8]>,
     paths: u32,
 ) -> SendOptions<'_> {
-    SendOptions {
-        paths: Paths::from_bits(paths).unwrap_or_default(),
-        wait: wait(timeout),
-        tag: u64::from(tag_high) << 32 | u64::from(tag_low),
-        data: data.unwrap_or_default(),
-    }
+    SendOptions::new()
+        .paths(Paths::from_bits(paths).unwrap_or_default())
+        .wait(wait(timeout))
+        .tag(u64::from(tag_high) << 32 | u64::from(tag_low))
+        .data(data.unwrap_or_default())
+}
+
+/// A pid. What is none in JavaScript is 0, which is none in the core.
+pub(crate) fn process(pid: i32) -> u32 {
+    u32::try_from(pid).unwrap_or(0)
 }
 
 /// Milliseconds, with their fraction; what no clock can count to is no limit.

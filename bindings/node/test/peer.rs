@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use sendfd_core::{Kind, Paths, Receiver, SendOptions, Target, Wait, detect};
+use sendfd_core::{Kind, Port, Receiver, SendOptions, Target, TargetOptions, Wait, detect};
 
 type Answer = Result<(), Box<dyn std::error::Error>>;
 
@@ -26,7 +26,7 @@ fn main() -> Answer {
 
 /// Says what arrives, a line for each message.
 fn receive(sig: i32, count: u32) -> Answer {
-    let receiver = Receiver::open(sig)?;
+    let receiver = Receiver::open(Port::from_signal(sig)?)?;
     println!("ready");
     for _ in 0..count {
         let message = receiver.recv(PATIENCE)?;
@@ -56,7 +56,7 @@ fn name(fd: &OwnedFd) -> &'static str {
 
 /// Answers over each connection that arrives: its data, then the first byte that it reads.
 fn greet(sig: i32) -> Answer {
-    let receiver = Receiver::open(sig)?;
+    let receiver = Receiver::open(Port::from_signal(sig)?)?;
     println!("ready");
     loop {
         let mut message = receiver.recv(Wait::Forever)?;
@@ -71,18 +71,20 @@ fn greet(sig: i32) -> Answer {
 }
 
 /// Sends a file with `text` in it, `count` times, tagged from 0 on.
-fn send(pid: i32, sig: i32, count: u64, text: &str) -> Answer {
+fn send(pid: u32, sig: i32, count: u64, text: &str) -> Answer {
     let mut file = File::from(memfd()?);
     file.write_all(text.as_bytes())?;
     file.rewind()?;
-    let target = Target::open(pid, sig, Paths::empty(), PATIENCE)?;
+    let target = Target::open_with(
+        pid,
+        Port::from_signal(sig)?,
+        &TargetOptions::new().wait(PATIENCE),
+    )?;
     for tag in 0..count {
-        let options = SendOptions {
-            wait: PATIENCE,
-            tag,
-            data: text.as_bytes(),
-            ..SendOptions::default()
-        };
+        let options = SendOptions::new()
+            .wait(PATIENCE)
+            .tag(tag)
+            .data(text.as_bytes());
         target.send(&[file.as_fd()], &options)?;
     }
     Ok(())
@@ -90,7 +92,7 @@ fn send(pid: i32, sig: i32, count: u64, text: &str) -> Answer {
 
 /// Listens and receives nothing, until its input ends.
 fn hold(sig: i32) -> Answer {
-    let _receiver = Receiver::open(sig)?;
+    let _receiver = Receiver::open(Port::from_signal(sig)?)?;
     println!("ready");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())

@@ -13,7 +13,14 @@ use sendfd_core::{Path, Paths};
 use crate::sys;
 
 /// A pid: an int, or the `pid` of a process object.
-pub(crate) struct Pid(pub(crate) i32);
+pub(crate) struct Pid(i32);
+
+impl Pid {
+    /// As the core has it: what is none in Python is 0 there.
+    pub(crate) fn number(&self) -> u32 {
+        u32::try_from(self.0).unwrap_or(0)
+    }
+}
 
 impl FromPyObject<'_, '_> for Pid {
     type Error = PyErr;

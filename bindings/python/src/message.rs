@@ -134,7 +134,7 @@ impl Message {
 
     /// The sender's process id; 0 if it cannot be seen from this pid namespace.
     #[getter]
-    fn pid(&self) -> i32 {
+    fn pid(&self) -> u32 {
         self.sender.pid
     }
 
@@ -264,7 +264,7 @@ impl Message {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let mut text = format!("<sendfd.Message fds={}", self.fds(py)?.repr()?);
-        let Credentials { pid, uid, gid } = self.sender;
+        let Credentials { pid, uid, gid, .. } = self.sender;
         // Writing to a String cannot fail.
         let _ = write!(text, " pid={pid} uid={uid} gid={gid} tag={}", self.tag);
         if !self.data.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use sendfd_core::{Cause, ReceiverOptions, Wait};
+use sendfd_core::{Cause, Port, ReceiverOptions, Wait};
 
 use crate::error::os_error;
 use crate::message::Message;
@@ -50,11 +50,10 @@ impl Receiver {
     #[new]
     #[pyo3(signature = (sig, *, uids=Vec::new(), queue_bytes=0), text_signature = "(sig, *, uids=(), queue_bytes=0)")]
     fn new(sig: i32, uids: Vec<u32>, queue_bytes: u32) -> PyResult<Self> {
-        let options = ReceiverOptions {
-            uids: &uids,
-            queue_bytes,
-        };
-        let open = sendfd_core::Receiver::open_with(sig, &options).map_err(os_error)?;
+        let options = ReceiverOptions::new().uids(&uids).queue_bytes(queue_bytes);
+        let open = Port::from_signal(sig)
+            .and_then(|port| sendfd_core::Receiver::open_with(port, &options))
+            .map_err(os_error)?;
         Ok(Receiver {
             sig,
             open: Mutex::new(Some(Arc::new(open))),

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 use rustix::io::fcntl_dupfd_cloexec;
-use sendfd_core::{Cause, Paths, Result, SendOptions, Wait};
+use sendfd_core::{Cause, Paths, Port, Result, SendOptions, TargetOptions, Wait};
 
 use crate::arguments::{Data, Passengers, Pid, Wish};
 use crate::error::{errno_error, os_error};
@@ -93,17 +93,16 @@ pub(crate) fn send(
 ) -> PyResult<()> {
     let wait = limit(timeout)?;
     blocks(py, wait, "sendfd.send")?;
-    let (Pid(pid), data) = (pid, data.as_bytes());
+    let (pid, data) = (pid.number(), data.as_bytes());
     let paths = paths.map_or(Paths::empty(), |wish| wish.0);
     fd.lend(|fds| {
         send_waiting(py, wait, fds, |fds, wait| {
-            let options = SendOptions {
-                paths,
-                wait,
-                tag,
-                data,
-            };
-            sendfd_core::send_with(pid, sig, fds, &options)
+            let options = SendOptions::new()
+                .paths(paths)
+                .wait(wait)
+                .tag(tag)
+                .data(data);
+            sendfd_core::send_with(pid, Port::from_signal(sig)?, fds, &options)
         })
     })
 }
@@ -133,7 +132,7 @@ pub(crate) fn asend<'py>(
     paths: Option<Wish>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let to = To::Address {
-        pid: pid.0,
+        pid: pid.number(),
         sig,
         paths: paths.map_or(Paths::empty(), |wish| wish.0),
     };
@@ -142,7 +141,7 @@ pub(crate) fn asend<'py>(
 
 /// Where a message goes.
 enum To {
-    Address { pid: i32, sig: i32, paths: Paths },
+    Address { pid: u32, sig: i32, paths: Paths },
     Target(Arc<sendfd_core::Target>),
 }
 
@@ -181,17 +180,12 @@ impl Outbound {
     fn send(&self, wait: Wait) -> Result<()> {
         let fds = borrow_all(&self.held);
         let (tag, data) = (self.tag, &self.data[..]);
-        let options = |paths| SendOptions {
-            paths,
-            wait,
-            tag,
-            data,
-        };
+        let options = SendOptions::new().wait(wait).tag(tag).data(data);
         match &self.to {
             To::Address { pid, sig, paths } => {
-                sendfd_core::send_with(*pid, *sig, &fds, &options(*paths))
+                sendfd_core::send_with(*pid, Port::from_signal(*sig)?, &fds, &options.paths(*paths))
             }
-            To::Target(target) => target.send(&fds, &options(Paths::empty())),
+            To::Target(target) => target.send(&fds, &options),
         }
     }
 }
@@ -233,7 +227,7 @@ impl Outbound {
 pub(crate) struct Target {
     /// The pid that it was opened by.
     #[pyo3(get)]
-    pid: i32,
+    pid: u32,
     /// The signal that it was opened by.
     #[pyo3(get)]
     sig: i32,
@@ -273,12 +267,13 @@ impl Target {
         paths: Option<Wish>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let Pid(pid) = pid;
+        let pid = pid.number();
         let paths = paths.map_or(Paths::empty(), |wish| wish.0);
         let wait = limit(timeout)?;
         blocks(py, wait, "sendfd.Target")?;
         let open = interruptible(py, wait, |wait| {
-            sendfd_core::Target::open(pid, sig, paths, wait)
+            let options = TargetOptions::new().paths(paths).wait(wait);
+            sendfd_core::Target::open_with(pid, Port::from_signal(sig)?, &options)
         })?;
         Ok(Target {
             pid,
@@ -316,12 +311,7 @@ impl Target {
         let target = self.get()?;
         fd.lend(|fds| {
             send_waiting(py, wait, fds, |fds, wait| {
-                let options = SendOptions {
-                    paths: Paths::empty(),
-                    wait,
-                    tag,
-                    data,
-                };
+                let options = SendOptions::new().wait(wait).tag(tag).data(data);
                 target.send(fds, &options)
             })
         })

@@ -4,7 +4,7 @@ use std::os::fd::IntoRawFd;
 
 use pyo3::prelude::*;
 use rustix::io::Errno;
-use sendfd_core::Wait;
+use sendfd_core::{Port, Wait};
 
 use crate::error::{errno_error, os_error};
 use crate::sys::{self, SignalSet};
@@ -16,13 +16,15 @@ type Info = (i32, i32, i32, u32, i32);
 /// Start signal mode on sig.
 #[pyfunction]
 pub(crate) fn listen(py: Python<'_>, sig: i32) -> PyResult<()> {
-    py.detach(|| sendfd_core::listen(sig)).map_err(os_error)
+    py.detach(|| sendfd_core::listen(Port::from_signal(sig)?))
+        .map_err(os_error)
 }
 
 /// End signal mode on sig.
 #[pyfunction]
 pub(crate) fn unlisten(py: Python<'_>, sig: i32) -> PyResult<()> {
-    py.detach(|| sendfd_core::unlisten(sig)).map_err(os_error)
+    py.detach(|| sendfd_core::unlisten(Port::from_signal(sig)?))
+        .map_err(os_error)
 }
 
 /// Wait for one of the signals and return it with its payload.

@@ -17,7 +17,7 @@ const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::SYSCALL);
 #[derive(Debug)]
 pub(crate) struct Link {
     number: i64,
-    pid: i32,
+    pid: u32,
     sig: i32,
     /// The call takes a pid, which may come to mean another process. This says when.
     pidfd: Option<OwnedFd>,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 use sendfd_core::{
-    Message, Paths, Receiver, ReceiverOptions, SendOptions, Target, Wait, listen, probe, send_with,
-    unlisten,
+    Message, Paths, Port, Receiver, ReceiverOptions, SendOptions, Target, TargetOptions, Wait,
+    listen, probe, send_with, unlisten,
 };
 
 /// What went wrong: an errno and a text.
@@ -67,6 +67,15 @@ fn paths(words: &[&str]) -> Paths {
     named.map(Paths::from).collect()
 }
 
+fn port(sig: i32) -> Result<Port, Failure> {
+    Port::from_signal(sig).map_err(failure)
+}
+
+/// As the library has pids, in which what is none is 0.
+fn u(pid: i32) -> u32 {
+    u32::try_from(pid).unwrap_or(0)
+}
+
 fn fds(count: usize) -> Vec<OwnedFd> {
     let make = |_| rustix::fs::memfd_create(c"passenger", MemfdFlags::CLOEXEC);
     (0..count)
@@ -97,11 +106,10 @@ impl Peer {
             "open" => {
                 let list = option(words, "uids").unwrap_or("");
                 let uids: Vec<u32> = list.split(',').filter_map(|uid| uid.parse().ok()).collect();
-                let options = ReceiverOptions {
-                    uids: &uids,
-                    queue_bytes: number(words, "queue", 0),
-                };
-                let receiver = Receiver::open_with(sig, &options).map_err(failure)?;
+                let options = ReceiverOptions::new()
+                    .uids(&uids)
+                    .queue_bytes(number(words, "queue", 0));
+                let receiver = Receiver::open_with(port(sig)?, &options).map_err(failure)?;
                 self.receivers.insert(sig, receiver);
                 Ok(String::new())
             }
@@ -109,9 +117,13 @@ impl Peer {
                 self.receivers.remove(&sig);
                 Ok(String::new())
             }
-            "send" => self.send(words, |fds, options| send_with(pid, sig, fds, options)),
+            "send" => {
+                let port = port(sig)?;
+                self.send(words, |fds, options| send_with(u(pid), port, fds, options))
+            }
             "target" => {
-                let target = Target::open(pid, sig, paths(words), wait(words)).map_err(failure)?;
+                let options = TargetOptions::new().paths(paths(words)).wait(wait(words));
+                let target = Target::open_with(u(pid), port(sig)?, &options).map_err(failure)?;
                 let path = target.path();
                 self.target = Some(target);
                 Ok(format!("path={path}"))
@@ -145,7 +157,7 @@ impl Peer {
                     .to_string())
             }
             "probe" => {
-                let report = probe(pid, sig).map_err(failure)?;
+                let report = probe(u(pid), port(sig)?).map_err(failure)?;
                 let words = report.paths.map(|path| match path.error {
                     None => format!("{}=works", path.path),
                     Some(error) => format!("{}: {error}.", path.path),
@@ -219,7 +231,8 @@ impl Peer {
                 Ok(child.to_string())
             }
             "fork-open" => Ok(fork(|| {
-                let receiver = Receiver::open(sig).expect("a receiver of the child's own");
+                let port = port(sig).expect("a port");
+                let receiver = Receiver::open(port).expect("a receiver of the child's own");
                 loop {
                     let _ = receiver.recv(Wait::For(Duration::from_secs(60)));
                 }
@@ -252,7 +265,9 @@ impl Peer {
             "raw" => raw(words, pid, sig),
             "squat" => squat(pid, sig),
             "listen" => listen_how(words, sig),
-            "unlisten" => unlisten(sig).map(|()| String::new()).map_err(failure),
+            "unlisten" => unlisten(port(sig)?)
+                .map(|()| String::new())
+                .map_err(failure),
             "signals" => signals(words, sig),
             "block" => {
                 block(sig);
@@ -275,17 +290,12 @@ impl Peer {
             borrowed.push(unsafe { BorrowedFd::borrow_raw(number) });
         }
         let filler = vec![b'x'; number(words, "bytes", 0)];
-        let options = SendOptions {
-            paths: paths(words),
-            wait: wait(words),
-            tag: number(words, "tag", 0),
-            data: option(words, "data").map_or(&filler, str::as_bytes),
-        };
+        let options = SendOptions::new()
+            .paths(paths(words))
+            .wait(wait(words))
+            .data(option(words, "data").map_or(&filler, str::as_bytes));
         for nth in 0..number(words, "times", 1) {
-            let options = SendOptions {
-                tag: options.tag + nth,
-                ..options
-            };
+            let options = options.tag(number(words, "tag", 0) + nth);
             send(&borrowed, &options).map_err(|error| {
                 let (errno, text) = failure(error);
                 (errno, format!("after {nth}: {text}"))
@@ -397,6 +407,7 @@ impl Peer {
     /// What a forked child gets from the receiver it inherited.
     fn fork_recv(&mut self, sig: i32) -> Answer {
         let receiver = &self.receivers[&sig];
+        let port = port(sig)?;
         let inherited = count();
         let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
         let child = fork(|| {
@@ -405,7 +416,7 @@ impl Peer {
                 Err(error) => format!("errno={}", error.raw_os_error()),
             };
             // A receiver of the child's own works.
-            let own = Receiver::open(sig).is_ok();
+            let own = Receiver::open(port).is_ok();
             // The pipe's two ends are not of the parent's count.
             let _ = write!(
                 writer,
@@ -471,24 +482,17 @@ fn refuse_pidfd_getfd(errno: u32) {
 
 /// Children that send and are gone in the next instruction.
 fn killed_after_send(words: &[&str], pid: i32, sig: i32) -> Answer {
-    let options = SendOptions {
-        paths: paths(words),
-        wait: Wait::For(Duration::from_secs(20)),
-        ..SendOptions::default()
-    };
+    let (port, wait) = (port(sig)?, Wait::For(Duration::from_secs(20)));
+    let opening = TargetOptions::new().paths(paths(words)).wait(wait);
     let passenger = fds(1);
     for nth in 0..number(words, "times", 1_u64) {
         let child = fork(|| {
-            let options = SendOptions {
-                tag: if option(words, "untagged").is_some() {
-                    0
-                } else {
-                    nth
-                },
-                ..options
-            };
+            let tagged = option(words, "untagged").is_none();
+            let options = SendOptions::new()
+                .wait(wait)
+                .tag(if tagged { nth } else { 0 });
             // Opened anew: nothing of the connection may outlive this process.
-            let target = Target::open(pid, sig, options.paths, options.wait);
+            let target = Target::open_with(u(pid), port, &opening);
             let sent = target.and_then(|target| {
                 target.send(&[passenger[0].as_fd()], &options)?;
                 // SAFETY: ends this process.
@@ -509,9 +513,10 @@ fn killed_after_send(words: &[&str], pid: i32, sig: i32) -> Answer {
 fn flood(words: &[&str], pid: i32, sig: i32) -> Answer {
     let threads: u64 = number(words, "threads", 1);
     let each: u64 = number(words, "each", 1);
-    let (paths, wait) = (paths(words), Wait::For(Duration::from_secs(60)));
+    let (port, wait) = (port(sig)?, Wait::For(Duration::from_secs(60)));
+    let opening = TargetOptions::new().paths(paths(words)).wait(wait);
     let shared = match option(words, "shared") {
-        Some(_) => Some(Target::open(pid, sig, paths, wait).map_err(failure)?),
+        Some(_) => Some(Target::open_with(u(pid), port, &opening).map_err(failure)?),
         None => None,
     };
     let passenger = fds(1);
@@ -521,16 +526,15 @@ fn flood(words: &[&str], pid: i32, sig: i32) -> Answer {
         let target = match &shared {
             Some(target) => target,
             None => {
-                own = Target::open(pid, sig, paths, wait)?;
+                own = Target::open_with(u(pid), port, &opening)?;
                 &own
             }
         };
         for nth in 0..each {
-            let options = SendOptions {
-                wait,
-                tag: if untagged { 0 } else { thread << 32 | nth },
-                ..SendOptions::default()
-            };
+            let options =
+                SendOptions::new()
+                    .wait(wait)
+                    .tag(if untagged { 0 } else { thread << 32 | nth });
             target.send(&[passenger[0].as_fd()], &options)?;
         }
         Ok(())
@@ -682,7 +686,7 @@ fn listen_how(words: &[&str], sig: i32) -> Answer {
         Some("blocked") => block(sig),
         _ => {}
     }
-    listen(sig).map(|()| String::new()).map_err(failure)
+    listen(port(sig)?).map(|()| String::new()).map_err(failure)
 }
 
 /// Takes `n` signals, one of three ways.
