@@ -261,19 +261,9 @@ fn load(
     while done < requests {
         let round = ROUND.min(requests - done);
         let curl = Command::new("curl")
-            .args([
-                "--silent",
-                "--max-time",
-                "30",
-                "--parallel",
-                "--parallel-immediate",
-            ])
-            .args([
-                "--parallel",
-                "--parallel-immediate",
-                "--parallel-max",
-                PARALLEL,
-            ])
+            .args(["--silent", "--max-time", "30"])
+            .args(["--parallel", "--parallel-immediate"])
+            .args(["--parallel-max", PARALLEL])
             .arg(format!("http://{address}/[1-{round}]"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
