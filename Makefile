@@ -13,14 +13,14 @@ target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # The workers of the demo: NAME=COMMAND. One more language is one more line.
 WORKERS = \
     "rust=$(target)/release/pool-worker" \
-    "c=build/examples/worker-c" \
+    "c=build/examples/pool/worker" \
     "python=.venv/bin/python examples/pool/worker.py" \
     "python-asyncio=.venv/bin/python examples/pool/worker_asyncio.py" \
     "node=node bindings/node/examples/pool/worker.mjs"
 
 # Senders in other languages, for the tests in a kernel that has the call.
 SENDERS = \
-    "c=$(abspath build/tests/send)" \
+    "c=$(abspath build/tests/senders/send)" \
     "python=$(abspath .venv/bin/python) $(abspath tests/senders/send.py)" \
     "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
 
@@ -93,13 +93,12 @@ test-node: need-rust need-node
 	@echo '== the Node package'
 	$(MAKE) --no-print-directory -C bindings/node test
 
-build/tests/send: tests/senders/send.c include/sendfd.h
-	$(MAKE) --no-print-directory -C sendfd-capi build
-	@mkdir -p $(@D)
-	$(or $(CC),cc) -std=c11 -O2 -g -Wall -Wextra -Werror -Iinclude $< -o $@ -Lbuild/lib -lsendfd -Wl,-rpath,$(abspath build/lib)
+# Programs of ours in C: sendfd-capi knows how they are built.
+build/tests/%: need-rust need-cc
+	$(MAKE) --no-print-directory -C sendfd-capi $(abspath $@)
 
 # kernel/build says what it needs, and as root installs it.
-test-kernel: need-rust need-cc need-python need-node build/tests/send
+test-kernel: need-rust need-cc need-python need-node build/tests/senders/send
 	$(MAKE) --no-print-directory -C bindings/python setup
 	$(MAKE) --no-print-directory -C bindings/node setup
 	@echo '== sendfd(2)'
@@ -110,16 +109,11 @@ test-kernel: need-rust need-cc need-python need-node build/tests/send
 bench-kernel:
 	kernel/bench
 
-build/bench/%: tests/bench/%.c include/sendfd.h need-cc
-	@$(MAKE) --no-print-directory -C sendfd-capi build
-	@mkdir -p $(@D)
-	$(or $(CC),cc) -std=c11 -O2 -g -Wall -Wextra -Iinclude $< -o $@ -Lbuild/lib -lsendfd -Wl,-rpath,$(abspath build/lib)
-
-bench: need-rust need-cc need-python need-node build/bench/handoff build/bench/contact
+bench: need-rust need-cc need-python need-node build/tests/bench/handoff build/tests/bench/contact
 	@echo '== one hand-off, against sendmsg and recvmsg by hand'
-	build/bench/handoff
+	build/tests/bench/handoff
 	@echo '== first contact, and what a target and a receiver cost'
-	build/bench/contact
+	build/tests/bench/contact
 	@echo '== Python, against its standard library'
 	$(MAKE) --no-print-directory -C bindings/python bench
 	@echo '== Node, against child.send and a unix socket'

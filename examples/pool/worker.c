@@ -1,6 +1,6 @@
 /* A worker of the pool, in C: it is handed connections and answers HTTP on them.
  *
- *     worker-c SIG
+ *     worker SIG
  *
  * Connections come at the real-time signal SIG. SIGTERM ends the worker. */
 #define _GNU_SOURCE
@@ -27,7 +27,7 @@ static void on_term(int sig)
 
 static void fail(const char *what, int err)
 {
-    fprintf(stderr, "worker-c: %s: %s\n", what, sendfd_strerror(err));
+    fprintf(stderr, "worker: %s: %s\n", what, sendfd_strerror(err));
     exit(1);
 }
 
@@ -73,7 +73,7 @@ static void serve(int connection)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        fprintf(stderr, "usage: worker-c SIG\n");
+        fprintf(stderr, "usage: worker SIG\n");
         return 2;
     }
 

@@ -88,42 +88,53 @@ const TESTS: &[Test] = &[
     ("worker_answers_http", worker_answers_http),
     ("examples_in_cpp", examples_in_cpp),
     ("installed_in_a_prefix", installed_in_a_prefix),
+    ("found_by_cmake", found_by_cmake),
+    ("installed_without_rights", installed_without_rights),
     ("staged_for_a_distribution", staged_for_a_distribution),
+    ("pages_are_clean", pages_are_clean),
+    ("pages_name_every_function", pages_name_every_function),
+    ("examples_of_pages_compile", examples_of_pages_compile),
 ];
 
 fn main() -> ExitCode {
     let wanted = std::env::args()
         .skip(1)
         .find(|argument| !argument.starts_with('-'));
+    // `V=1` and a test picked by its name say what goes well, too.
+    let loud = wanted.is_some() || std::env::var("V").is_ok_and(|value| value == "1");
     make(&["build", "examples"]);
     let (mut passed, mut skipped, mut failed) = (0, Vec::new(), Vec::new());
     for (name, test) in TESTS {
         if wanted.as_ref().is_some_and(|part| !name.contains(part)) {
             continue;
         }
-        print!("test {name} ... ");
-        let _ = std::io::stdout().flush();
+        if loud {
+            print!("test {name} ... ");
+            let _ = std::io::stdout().flush();
+        }
         match std::panic::catch_unwind(test) {
             Ok(Passed) => {
-                println!("ok");
+                if loud {
+                    println!("ok");
+                }
                 passed += 1;
             }
             Ok(Skipped(reason)) if is_required(&reason) => {
-                println!("FAILED: SENDFD_TEST_REQUIRE asks for what is missing: {reason}");
+                println!("{name} FAILED: SENDFD_TEST_REQUIRE asks for what is missing: {reason}");
                 failed.push(*name);
             }
             Ok(Skipped(reason)) => {
-                println!("skipped: {reason}");
+                println!("{name} skipped: {reason}");
                 skipped.push(*name);
             }
             Err(_) => {
-                println!("FAILED");
+                println!("{name} FAILED");
                 failed.push(*name);
             }
         }
     }
     println!(
-        "\n{passed} passed, {} skipped {skipped:?}, {} failed {failed:?}\n",
+        "{passed} passed, {} skipped {skipped:?}, {} failed {failed:?}",
         skipped.len(),
         failed.len()
     );
@@ -437,12 +448,13 @@ fn newer_programs_older_library() -> Outcome {
     fs::write(include.path().join("sendfd.h"), text).expect("a header");
     for (source, arguments) in ACROSS {
         let scratch = scratch();
-        let flags = [
-            format!("-I{}", include.path().display()),
+        let binary = compile_with(
+            source,
+            scratch.path(),
+            &format!("-I{}", include.path().display()),
             // The initialisers are of this release and leave the new field out.
-            "-Wno-missing-field-initializers".to_owned(),
-        ];
-        let binary = compile_with(source, scratch.path(), &flags);
+            "-Wno-missing-field-initializers",
+        );
         outcome(
             Command::new(binary)
                 .args(arguments)
@@ -512,25 +524,21 @@ fn outcome(command: &mut Command) -> Outcome {
 }
 
 fn compile(source: &str, into: &Path) -> PathBuf {
-    compile_with(source, into, &[])
+    compile_with(source, into, "", "")
 }
 
-/// `flags` come first: a header that they lead to is taken instead of ours.
-fn compile_with(source: &str, into: &Path, flags: &[String]) -> PathBuf {
-    let source = capi().join("tests/c").join(source);
-    let binary = into.join("program");
-    let mut lib = std::ffi::OsString::from("-Wl,-rpath,");
-    lib.push(build().join("lib"));
-    run(compiler(&source)
-        .args(flags)
-        .arg(include_flag())
-        .arg(&source)
-        .arg("-o")
-        .arg(&binary)
-        .arg("-L")
-        .arg(build().join("lib"))
-        .arg("-lsendfd")
-        .arg(lib));
+/// As the Makefile builds programs of this repository. A header that `include` leads to is taken
+/// instead of ours.
+fn compile_with(source: &str, into: &Path, include: &str, flags: &str) -> PathBuf {
+    let name = Path::new(source).with_extension("");
+    let binary = into.join("sendfd-capi/tests/c").join(name);
+    make(&[
+        &format!("PROGRAMS={}", into.display()),
+        &format!("CPPFLAGS={include}"),
+        &format!("CFLAGS=-g -Werror {flags}"),
+        &format!("CXXFLAGS=-g -Werror {flags}"),
+        &binary.display().to_string(),
+    ]);
     binary
 }
 
@@ -565,7 +573,7 @@ impl Running {
 
 fn worker_answers_http() -> Outcome {
     let sig = sendfd_core::rtmin() + 7;
-    let worker = Command::new(build().join("examples/worker-c"))
+    let worker = Command::new(build().join("examples/pool/worker"))
         .arg("ignored")
         .arg(sig.to_string())
         .env_remove("SENDFD_PATHS")
@@ -713,6 +721,119 @@ fn installed_in_a_prefix() -> Outcome {
     Passed
 }
 
+fn found_by_cmake() -> Outcome {
+    if !exists("cmake") {
+        return Skipped("cmake: it is not installed".into());
+    }
+    let scratch = scratch();
+    let prefix = scratch.path().join("prefix");
+    make(&["install", &format!("PREFIX={}", prefix.display())]);
+    let project = format!(
+        "cmake_minimum_required(VERSION 3.10)\nproject(app C CXX)\n\
+         find_package(sendfd {} EXACT REQUIRED)\nset(CMAKE_CXX_STANDARD 17)\n\
+         add_executable(shared app.c)\ntarget_link_libraries(shared sendfd::sendfd)\n\
+         add_executable(static app.cpp)\ntarget_link_libraries(static sendfd::static)\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    fs::write(scratch.path().join("CMakeLists.txt"), project).expect("a project");
+    for source in ["app.c", "app.cpp"] {
+        fs::copy(
+            capi().join("tests/c").join(source),
+            scratch.path().join(source),
+        )
+        .expect("a copy");
+    }
+    let built = scratch.path().join("built");
+    run(Command::new("cmake")
+        .arg("-S")
+        .arg(scratch.path())
+        .arg("-B")
+        .arg(&built)
+        .arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
+    run(Command::new("cmake").arg("--build").arg(&built));
+    for app in ["shared", "static"] {
+        let output = run(Command::new(built.join(app))
+            .env_remove("SENDFD_PATHS")
+            .env_remove("LD_LIBRARY_PATH"));
+        assert_eq!(
+            stdout(&output),
+            format!("sendfd {}\n", env!("CARGO_PKG_VERSION"))
+        );
+    }
+    Passed
+}
+
+/// Who may not write there is told so before anything is built, with what to do.
+fn installed_without_rights() -> Outcome {
+    let output = Command::new("make")
+        .arg("-C")
+        .arg(capi())
+        // Nobody can make a directory there, root neither.
+        .args(["install", "PREFIX=/proc/self/nowhere"])
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .output()
+        .expect("make");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("PREFIX=$HOME/.local"), "{told}");
+    Passed
+}
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> = fs::read_dir(capi().join("man"))
+        .expect("the pages")
+        .map(|entry| entry.expect("a page").path())
+        .collect();
+    pages.sort();
+    pages
+}
+
+fn pages_are_clean() -> Outcome {
+    if Command::new("mandoc").arg("-h").output().is_err() {
+        return Skipped("mandoc: it is not installed".into());
+    }
+    run(Command::new("mandoc")
+        .args(["-T", "lint", "-W", "warning"])
+        .args(pages()));
+    Passed
+}
+
+/// Each function has a page, with the prototype that the header has.
+fn pages_name_every_function() -> Outcome {
+    let mut named = BTreeSet::new();
+    for page in pages() {
+        let text = fs::read_to_string(page).expect("a page");
+        let prototypes = text.lines().filter_map(|line| line.strip_prefix(".Fo "));
+        named.extend(prototypes.map(str::to_owned));
+    }
+    assert_eq!(named, functions());
+    Passed
+}
+
+/// The programs in the pages are programs.
+fn examples_of_pages_compile() -> Outcome {
+    let scratch = scratch();
+    let mut found = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("a page");
+        for example in text.split(".Bd -literal").skip(1) {
+            let (_, example) = example.split_once('\n').expect("a line");
+            let (example, _) = example.split_once("\n.Ed").expect("its end");
+            let source = scratch.path().join("example.c");
+            fs::write(&source, example.replace("\\e", "\\") + "\n").expect("a source");
+            run(compiler(&source)
+                .arg("-fsyntax-only")
+                .arg("-D_POSIX_C_SOURCE=200809L")
+                .arg(include_flag())
+                .arg(&source));
+            found += 1;
+        }
+    }
+    assert!(found >= pages().len(), "{found} examples");
+    Passed
+}
+
 fn staged_for_a_distribution() -> Outcome {
     let scratch = scratch();
     let stage = scratch.path().join("stage");
@@ -728,11 +849,23 @@ fn staged_for_a_distribution() -> Outcome {
     make(&with("install"));
     let version = env!("CARGO_PKG_VERSION");
     let lib = "usr/lib/x86_64-linux-gnu";
+    let (pages, others): (Vec<_>, Vec<_>) = files(&stage)
+        .into_iter()
+        .partition(|file| file.starts_with("usr/share/man/man3/"));
+    for function in functions() {
+        let page = format!("usr/share/man/man3/{function}.3");
+        assert!(
+            pages.contains(&page) && stage.join(&page).exists(),
+            "{page}"
+        );
+    }
     assert_eq!(
-        files(&stage),
+        others,
         [
             "usr/include/sendfd.h".to_owned(),
             "usr/include/sendfd.hpp".to_owned(),
+            format!("{lib}/cmake/sendfd/sendfd-config-version.cmake"),
+            format!("{lib}/cmake/sendfd/sendfd-config.cmake"),
             format!("{lib}/libsendfd.a"),
             format!("{lib}/libsendfd.so"),
             format!("{lib}/libsendfd.so.0"),
