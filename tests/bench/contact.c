@@ -4,39 +4,18 @@
  * with the descriptors and the heap that they cost on each side. */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <sendfd.h>
+#include "bench.h"
 
 enum { MANY = 900, CROWD = 10000, TRIES = 300 };
-
-#define CHECK(call)                                                                                \
-    do {                                                                                           \
-        long result_ = (call);                                                                     \
-        if (result_ < 0) {                                                                         \
-            fprintf(stderr, "%s: %s (%ld)\n", #call,                                               \
-                    sendfd_strerror(result_ == -1 ? errno : (int)result_), result_);               \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
-}
 
 static int open_descriptors(void)
 {

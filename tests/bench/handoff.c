@@ -7,41 +7,21 @@
  * so that a machine that is busy is busy for all of them; the figure to look at is the ratio within
  * a round, of which the median over all rounds is printed. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <sendfd.h>
+#include "bench.h"
 
 enum { BATCH = 32, MAX_ROUNDS = 100 };
 
 static int messages = 100000;
 static int passenger;
 static int sig;
-
-#define CHECK(call)                                                                                \
-    do {                                                                                           \
-        long result_ = (call);                                                                     \
-        if (result_ < 0) {                                                                         \
-            fprintf(stderr, "%s: %s (%ld)\n", #call, strerror(errno), result_);                    \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
-}
 
 static pid_t child(void (*run)(const void *), const void *argument)
 {
