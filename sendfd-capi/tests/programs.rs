@@ -67,6 +67,20 @@ const TESTS: &[Test] = &[
     ("older_caller_by_name", || by_name("older_caller.c", &[])),
     ("newer_caller_by_name", || by_name("newer_caller.c", &[])),
     ("flat_by_name", || by_name("flat.c", &[])),
+    ("fuzz", || program("fuzz.c", &["1", "60000"])),
+    ("fuzz_by_name", || by_name("fuzz.c", &["2", "60000"])),
+    ("memory_fuzz", || memory("fuzz.c", &["3", "3000"])),
+    ("sanitized_bad_input", || sanitized("bad_input.c", &[])),
+    ("sanitized_older_caller", || {
+        sanitized("older_caller.c", &[])
+    }),
+    ("sanitized_too_small", || sanitized("too_small.c", &[])),
+    ("sanitized_errors", || sanitized("errors.c", &[])),
+    ("sanitized_two_processes", || {
+        sanitized("two_processes.c", &[])
+    }),
+    ("sanitized_owners", || sanitized("owners.cpp", &[])),
+    ("sanitized_fuzz", || sanitized("fuzz.c", &["4", "20000"])),
     ("older_programs_newer_library", older_programs_newer_library),
     ("newer_programs_older_library", newer_programs_older_library),
     ("too_small_by_name", || by_name("too_small.c", &[])),
@@ -507,6 +521,30 @@ fn memory(source: &str, arguments: &[&str]) -> Outcome {
             .arg("--errors-for-leak-kinds=definite,indirect,possible")
             .arg(suppressions)
             .arg(binary)
+            .args(arguments)
+            .env_remove("SENDFD_PATHS"),
+    )
+}
+
+/// Once more under the compiler's sanitizers, which see what the library does to the program's memory
+/// through libc, and what nobody frees.
+fn sanitized(source: &str, arguments: &[&str]) -> Outcome {
+    let scratch = scratch();
+    let empty = scratch.path().join("empty.c");
+    fs::write(&empty, "int main(void) { return 0; }\n").expect("a source");
+    let flags = "-fsanitize=address,undefined -fno-sanitize-recover=all";
+    let works = Command::new("cc")
+        .args(flags.split(' '))
+        .arg(&empty)
+        .arg("-o")
+        .arg(scratch.path().join("empty"))
+        .output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        return Skipped("asan: the compiler has no AddressSanitizer".into());
+    }
+    let binary = compile_with(source, scratch.path(), "", flags);
+    outcome(
+        Command::new(binary)
             .args(arguments)
             .env_remove("SENDFD_PATHS"),
     )
