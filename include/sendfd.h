@@ -73,6 +73,13 @@
 #define SENDFD_PATH_NAME 4
 
 /**
+ * For sendfd_options.flags: timeout_ms is for room only. A target that does not listen is
+ * -ECONNREFUSED at once, so that one which lives but has lost its receiver does not cost the whole
+ * timeout.
+ */
+#define SENDFD_WAIT_ROOM 1
+
+/**
  * The room for a reason, its terminating zero byte included.
  */
 #define SENDFD_REASON_SIZE 256
@@ -144,8 +151,9 @@ typedef struct sendfd_options {
      */
     uint32_t paths;
     /**
-     * How long to wait, in milliseconds, for the target to start listening and for room in its
-     * queue. 0: not at all. -1: without limit.
+     * How long to wait, in milliseconds: for the target to start listening, for room in its queue,
+     * and for descriptors in flight. 0: not at all. -1: without limit. What is sent is what the
+     * numbers meant when the call was made.
      */
     int32_t timeout_ms;
     /**
@@ -161,7 +169,7 @@ typedef struct sendfd_options {
      */
     uint64_t tag;
     /**
-     * 0. For later.
+     * 0, or SENDFD_WAIT_ROOM.
      */
     uint32_t flags;
     /**
@@ -418,8 +426,8 @@ SENDFD_MUST_USE int sendfd(pid_t pid, int sig, int fd);
  *
  * Returns 0, or the errors of sendfd, or
  *   -EINVAL      nfds is 0 or more than SENDFD_MAX_FDS, fds is NULL, data is NULL but data_len is
- *                not 0, timeout_ms is below -1, paths has an unknown bit, or the size of options
- *                is wrong
+ *                not 0, timeout_ms is below -1, paths or flags has an unknown bit, or the size of
+ *                options is wrong
  *   -EBADF       one of the descriptors is not open
  *   -EMSGSIZE    data_len is more than SENDFD_MAX_DATA
  *   -ETIMEDOUT   the target did not listen, or made no room, within timeout_ms
@@ -519,6 +527,23 @@ int sendfd_target_send(struct sendfd_target *target,
  * Does not block. Safe from any thread, in a forked child and in a signal handler.
  */
 int sendfd_target_path(const struct sendfd_target *target);
+
+/**
+ * How many bytes wait in the queue that the target's messages go through, by the kernel's count, in
+ * which the smallest message takes about 768: to give the next descriptor to the worker that has
+ * fewest waiting. By SENDFD_PATH_PIDFD all who send that way share the queue; by SENDFD_PATH_NAME it
+ * is this target's own.
+ *
+ * Returns the number, which is 0 if nothing waits, or
+ *   -EINVAL      target is NULL
+ *   -EOPNOTSUPP  the target uses SENDFD_PATH_SYSCALL, where there is no queue
+ *   -ENOTRECOVERABLE  a defect in this library
+ *
+ * Does not block. Safe from any thread and in a forked child. Not for use in a signal handler.
+ *
+ * See also: unix(7) "SIOCOUTQ".
+ */
+int sendfd_target_queued(const struct sendfd_target *target);
 
 /**
  * Closes a target and its descriptor. What was sent stays sent. NULL is allowed.

@@ -81,24 +81,42 @@ class Descriptor {
     int fd_ = -1;
 };
 
+/* The real-time signal of port n, which every libc counts alike: see sendfd_port. */
+inline int port(int n) { return detail::check(sendfd_port(n)); }
+
+/* What a descriptor refers to: see sendfd_detect. */
+inline sendfd_kind detect(int fd) {
+    sendfd_kind kind = SENDFD_KIND_INIT;
+    detail::check(sendfd_detect(fd, &kind));
+    return kind;
+}
+
+/* Which paths lead to a process, and why others do not: see sendfd_probe. */
+inline sendfd_report probe(pid_t pid, int sig) {
+    sendfd_report report = SENDFD_REPORT_INIT;
+    detail::check(sendfd_probe(pid, sig, &report));
+    return report;
+}
+
 /* What goes with the descriptors, and how they are sent: see sendfd_options. */
 struct Options {
     std::uint32_t paths = 0;
     milliseconds timeout{0};
     std::uint64_t tag = 0;
     std::string_view data{};
+    std::uint32_t flags = 0;
 
     /* For sendfd.h. It refers to data, and is valid as long as that. */
     sendfd_options c() const {
         if (data.size() > SENDFD_MAX_DATA)
             detail::check(-EMSGSIZE);
-        sendfd_options options{};
-        options.size = sizeof options;
+        sendfd_options options = SENDFD_OPTIONS_INIT;
         options.paths = paths;
         options.timeout_ms = detail::count(timeout);
         options.data_len = static_cast<std::uint32_t>(data.size());
         options.data = data.data();
         options.tag = tag;
+        options.flags = flags;
         return options;
     }
 };
@@ -138,6 +156,9 @@ class Target {
     /* SENDFD_PATH_* */
     int path() const { return detail::check(sendfd_target_path(target_.get())); }
 
+    /* How many bytes wait in its queue. */
+    int queued() const { return detail::check(sendfd_target_queued(target_.get())); }
+
   private:
     struct Close {
         void operator()(sendfd_target *target) const noexcept { sendfd_target_close(target); }
@@ -165,8 +186,7 @@ class Receiver {
   public:
     /* uids: users that are accepted beside this process's own and root. */
     explicit Receiver(int sig, const std::vector<uid_t> &uids = {}, std::uint32_t queue_bytes = 0) {
-        sendfd_receiver_options options{};
-        options.size = sizeof options;
+        sendfd_receiver_options options = SENDFD_RECEIVER_OPTIONS_INIT;
         options.queue_bytes = queue_bytes;
         options.nuids = static_cast<std::uint32_t>(uids.size());
         options.uids = uids.data();
@@ -196,23 +216,29 @@ class Receiver {
     }
 
   private:
+    static constexpr std::uint32_t usual_data = 4096;
+
     int receive(Message &message, milliseconds timeout) {
         int fds[SENDFD_MAX_FDS];
-        char data[SENDFD_MAX_DATA];
-        sendfd_message c{};
-        c.size = sizeof c;
+        int result;
+        sendfd_message c = SENDFD_MESSAGE_INIT;
         c.max_fds = SENDFD_MAX_FDS;
         c.fds = fds;
-        c.max_data = SENDFD_MAX_DATA;
-        c.data = data;
         /* Before anything arrives that an exception would leak. */
         message.fds.reserve(SENDFD_MAX_FDS);
-        const int result = sendfd_receiver_recv(receiver_.get(), &c, detail::count(timeout));
+        c.data_len = usual_data;
+        do {
+            /* As much as the message that stayed needs, or as most need. */
+            message.data.resize(c.data_len);
+            c.max_data = c.data_len;
+            c.data = &message.data[0];
+            result = sendfd_receiver_recv(receiver_.get(), &c, detail::count(timeout));
+        } while (result == -EMSGSIZE);
         if (result < 0)
             return result;
         for (std::uint32_t i = 0; i < c.nfds; i++)
             message.fds.emplace_back(fds[i]);
-        message.data.assign(data, c.data_len);
+        message.data.resize(c.data_len);
         message.tag = c.tag;
         message.path = c.path;
         message.pid = c.pid;

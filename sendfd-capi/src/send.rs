@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 
 use libc::{pid_t, size_t};
-use sendfd_core::{Path, Paths, Port, SendOptions, Target, TargetOptions, Wait};
+use sendfd_core::{Path, Paths, Port, SendOptions, Target, TargetOptions, Wait, WaitFor};
 
 use crate::boundary::{INVALID, Result, boundary, status};
 use crate::lent::{self, Growing, end_of};
@@ -24,6 +24,11 @@ pub const SENDFD_PATH_PIDFD: u32 = 2;
 /// The sender connects to the inbox's abstract address.
 pub const SENDFD_PATH_NAME: u32 = 4;
 
+/// For sendfd_options.flags: timeout_ms is for room only. A target that does not listen is
+/// -ECONNREFUSED at once, so that one which lives but has lost its receiver does not cost the whole
+/// timeout.
+pub const SENDFD_WAIT_ROOM: u32 = 1;
+
 // The header takes literals only.
 const _: () = assert!(
     SENDFD_MAX_FDS == sendfd_core::MAX_FDS
@@ -43,8 +48,9 @@ pub struct sendfd_options {
     /// The paths that may be used, SENDFD_PATH_* or'ed together. 0: all. An explicit wish is never
     /// replaced by another path.
     pub paths: u32,
-    /// How long to wait, in milliseconds, for the target to start listening and for room in its
-    /// queue. 0: not at all. -1: without limit.
+    /// How long to wait, in milliseconds: for the target to start listening, for room in its queue,
+    /// and for descriptors in flight. 0: not at all. -1: without limit. What is sent is what the
+    /// numbers meant when the call was made.
     pub timeout_ms: i32,
     /// The length of data in bytes, at most SENDFD_MAX_DATA.
     pub data_len: u32,
@@ -52,7 +58,7 @@ pub struct sendfd_options {
     pub data: *const c_void,
     /// A number for the receiver.
     pub tag: u64,
-    /// 0. For later.
+    /// 0, or SENDFD_WAIT_ROOM.
     pub flags: u32,
     /// 0. For later.
     pub reserved: u32,
@@ -72,6 +78,7 @@ pub struct sendfd_target(Target);
 struct Lent<'a> {
     paths: Paths,
     wait: Wait,
+    wait_for: WaitFor,
     tag: u64,
     data: &'a [u8],
 }
@@ -81,12 +88,16 @@ impl<'a> Lent<'a> {
         SendOptions::new()
             .paths(self.paths)
             .wait(self.wait)
+            .wait_for(self.wait_for)
             .tag(self.tag)
             .data(self.data)
     }
 
     fn target(&self) -> TargetOptions {
-        TargetOptions::new().paths(self.paths).wait(self.wait)
+        TargetOptions::new()
+            .paths(self.paths)
+            .wait(self.wait)
+            .wait_for(self.wait_for)
     }
 }
 
@@ -101,12 +112,17 @@ unsafe fn options<'a>(at: *const sendfd_options) -> Result<Lent<'a>> {
         let options = lent::read(at)?;
         (options, lent::data(options.data, options.data_len)?)
     };
-    if options.flags != 0 || options.reserved != 0 {
+    if options.reserved != 0 {
         return Err(INVALID);
     }
     Ok(Lent {
         paths: lent::paths(options.paths)?,
         wait: lent::wait(options.timeout_ms)?,
+        wait_for: match options.flags {
+            0 => WaitFor::Listening,
+            SENDFD_WAIT_ROOM => WaitFor::Room,
+            _ => return Err(INVALID),
+        },
         tag: options.tag,
         data,
     })
@@ -157,8 +173,8 @@ pub extern "C" fn sendfd(pid: pid_t, sig: c_int, fd: c_int) -> c_int {
 ///
 /// Returns 0, or the errors of sendfd, or
 ///   -EINVAL      nfds is 0 or more than SENDFD_MAX_FDS, fds is NULL, data is NULL but data_len is
-///                not 0, timeout_ms is below -1, paths has an unknown bit, or the size of options
-///                is wrong
+///                not 0, timeout_ms is below -1, paths or flags has an unknown bit, or the size of
+///                options is wrong
 ///   -EBADF       one of the descriptors is not open
 ///   -EMSGSIZE    data_len is more than SENDFD_MAX_DATA
 ///   -ETIMEDOUT   the target did not listen, or made no room, within timeout_ms
@@ -293,6 +309,28 @@ pub unsafe extern "C" fn sendfd_target_path(target: *const sendfd_target) -> c_i
         // SAFETY: C's word.
         let target = unsafe { lent::object(target) }?;
         Ok(target.0.path() as c_int)
+    })
+}
+
+/// How many bytes wait in the queue that the target's messages go through, by the kernel's count, in
+/// which the smallest message takes about 768: to give the next descriptor to the worker that has
+/// fewest waiting. By SENDFD_PATH_PIDFD all who send that way share the queue; by SENDFD_PATH_NAME it
+/// is this target's own.
+///
+/// Returns the number, which is 0 if nothing waits, or
+///   -EINVAL      target is NULL
+///   -EOPNOTSUPP  the target uses SENDFD_PATH_SYSCALL, where there is no queue
+///   -ENOTRECOVERABLE  a defect in this library
+///
+/// Does not block. Safe from any thread and in a forked child. Not for use in a signal handler.
+///
+/// See also: unix(7) "SIOCOUTQ".
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_target_queued(target: *const sendfd_target) -> c_int {
+    status(|| {
+        // SAFETY: C's word.
+        let target = unsafe { lent::object(target) }?;
+        Ok(c_int::try_from(target.0.queued()?).unwrap_or(c_int::MAX))
     })
 }
 

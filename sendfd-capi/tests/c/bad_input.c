@@ -71,6 +71,10 @@ static void wrong_options(int (*call)(const sendfd_options *))
     REFUSED(-EINVAL, call(&options));
     options.paths = UINT32_MAX;
     REFUSED(-EINVAL, call(&options));
+    options = (sendfd_options){.size = sizeof options, .flags = 2};
+    REFUSED(-EINVAL, call(&options));
+    options = (sendfd_options){.size = sizeof options, .reserved = 1};
+    REFUSED(-EINVAL, call(&options));
     options = (sendfd_options){.size = sizeof options, .timeout_ms = -2};
     REFUSED(-EINVAL, call(&options));
     options.timeout_ms = INT_MIN;
@@ -151,6 +155,7 @@ static void targets(void)
     wrong_fds(target_fds);
     REFUSED(-EINVAL, sendfd_target_send(NULL, &fd, 1, NULL));
     REFUSED(-EINVAL, sendfd_target_path(NULL));
+    REFUSED(-EINVAL, sendfd_target_queued(NULL));
     sendfd_target_close(target);
     /* Receiving notices that a connection has ended. */
     EQUAL(-EAGAIN, sendfd_receiver_recv(receiver, &message, 0));

@@ -28,6 +28,12 @@ static void nobody_listens(void)
     FAILED(-ECONNREFUSED, sendfd_target_open(getpid(), sig, NULL, &target));
     FAILED(-ETIMEDOUT, sendfd_send(getpid(), sig, &fd, 1, &options));
     FAILED(-ETIMEDOUT, sendfd_target_open(getpid(), sig, &options, &target));
+
+    /* Who waits for room only is told at once. */
+    options.timeout_ms = -1;
+    options.flags = SENDFD_WAIT_ROOM;
+    FAILED(-ECONNREFUSED, sendfd_send(getpid(), sig, &fd, 1, &options));
+    FAILED(-ECONNREFUSED, sendfd_target_open(getpid(), sig, &options, &target));
 }
 
 static void path_not_offered(void)
@@ -49,16 +55,21 @@ static void full_queue(sendfd_receiver *receiver)
     int sent = 0, result;
 
     EQUAL(0, sendfd_target_open(getpid(), sig, NULL, &target));
+    EQUAL(0, sendfd_target_queued(target));
     while ((result = sendfd_target_send(target, &fd, 1, NULL)) == 0)
         sent++;
     before = open_descriptors();
     FAILED(-EAGAIN, result);
     FAILED(-EAGAIN, sendfd_target_send(target, &fd, 1, NULL));
     FAILED(-ETIMEDOUT, sendfd_target_send(target, &fd, 1, &options));
+    options.flags = SENDFD_WAIT_ROOM;
+    FAILED(-ETIMEDOUT, sendfd_target_send(target, &fd, 1, &options));
+    CHECK(sendfd_target_queued(target) >= sent);
     for (; sent > 0; sent--) {
         EQUAL(0, sendfd_receiver_recv(receiver, &message, 0));
         close(message.fds[0]);
     }
+    EQUAL(0, sendfd_target_queued(target));
     before = open_descriptors();
     FAILED(-EAGAIN, sendfd_receiver_recv(receiver, &message, 0));
     FAILED(-ETIMEDOUT, sendfd_receiver_recv(receiver, &message, 5));

@@ -178,6 +178,7 @@ static void step(void)
         break;
     case 6:
         known(sendfd_target_path(targets[at]));
+        known(sendfd_target_queued(targets[at]));
         if (below(4) == 0) {
             sendfd_target_close(targets[at]);
             targets[at] = NULL;

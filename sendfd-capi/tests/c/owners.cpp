@@ -88,6 +88,15 @@ int main() {
             target.send(file.get(), too_long);
         });
 
+        EQUAL(SIGRTMAX, port(0));
+        throws(EINVAL, [] { port(30); });
+        EQUAL(SENDFD_KIND_CHARACTER_DEVICE, detect(file.get()).kind);
+        throws(EBADF, [] { detect(-1); });
+        CHECK(probe(own, sig).working & target.path());
+        CHECK(!receiver.try_recv()); // notices that the probe's connection has ended
+        if (target.path() != SENDFD_PATH_SYSCALL)
+            EQUAL(0, target.queued());
+
         // The first may open a connection on both sides.
         target.send(file.get());
         receiver.recv();
