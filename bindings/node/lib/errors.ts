@@ -22,6 +22,8 @@ const names = new Map([
 ]);
 
 /** @internal */
+export const EPERM = -1;
+/** @internal */
 export const ESRCH = -3;
 /** @internal */
 export const EAGAIN = -11;

@@ -13,6 +13,7 @@ import {
 } from './errors';
 import { descriptors } from './message';
 import { native } from './native';
+import { leave } from './server';
 
 /**
  * What can be sent: the number of a descriptor, or what has one: a `net.Socket`, `net.Server`,
@@ -38,6 +39,8 @@ interface Internals {
   writableLength?: number;
   _pipeName?: unknown;
 }
+
+const { bun, deno } = process.versions as Record<string, string | undefined>;
 
 /** @internal */
 export function fdOf(sendable: Sendable): number {
@@ -135,15 +138,38 @@ export function checkLettingGo(sendable: Sendable): void {
       `${queued} bytes were written and wait in this process; wait until they are written`,
     );
   }
-  if (sendable instanceof net.Server && typeof object._pipeName === 'string') {
-    const path = object._pipeName;
-    if (path !== '' && !path.startsWith('\0')) {
-      throw invalidValue(
-        'options.close',
-        `cannot be used for a server at a path: closing it removes ${path}, which the other process listens on. Exit without closing it`,
-      );
-    }
-  }
+  if (sendable instanceof net.Server) checkStopping(sendable);
+}
+
+/**
+ * That a server can be closed here while another process goes on to listen.
+ *
+ * @internal
+ */
+export function checkStopping(server: net.Server): void {
+  if (keepPath(server, false)) return;
+  const path = (server as Internals)._pipeName;
+  throw invalidValue(
+    'server',
+    `cannot be closed without removing ${path}, on which the other process listens. Exit without closing it`,
+  );
+}
+
+/**
+ * Stops a server here while another process goes on to listen on its socket.
+ *
+ * @internal
+ */
+export function stop(server: net.Server): void {
+  // One that would remove its path stays open until this process exits: the other can accept all.
+  if (keepPath(server, true)) leave(server);
+}
+
+/** Whether closing the server removes no path, which Node does of one that it has bound to a path. */
+function keepPath(server: net.Server, fromNowOn: boolean): boolean {
+  const path = (server as Internals)._pipeName;
+  if (typeof path !== 'string' || path === '' || path.startsWith('\0')) return true;
+  return !bun && !deno && native.keepPath(fdOf(server), path, fromNowOn);
 }
 
 function buffered(reason: string): Error {
@@ -178,7 +204,7 @@ export function holdStill(sendable: Sendable): () => void {
 
 /**
  * Closes this process's side, once the other has it. Closing is not shutting down: the connection
- * goes on.
+ * goes on. A server stops accepting and cuts off nobody.
  *
  * @internal
  */
@@ -186,6 +212,10 @@ export function letGo(sendable: Sendable): void {
   if (typeof sendable === 'number') {
     // It was open a moment ago, and there is nothing that a caller could do.
     native.close(sendable);
+    return;
+  }
+  if (sendable instanceof net.Server) {
+    stop(sendable);
     return;
   }
   const object = sendable as { destroy?(): void; close?(): unknown };

@@ -15,6 +15,12 @@ export interface Descriptors {
 }
 
 /** @internal */
+export interface Arrival {
+  text: string;
+  fds: number[];
+}
+
+/** @internal */
 export interface NativeTarget {
   send(
     fds: number | number[],
@@ -23,8 +29,10 @@ export interface NativeTarget {
     tagHigh: number,
     data: Uint8Array | undefined,
     paths: number,
+    forRoom: boolean,
   ): Failure | null;
   path(): Path;
+  queued(): number | Failure;
   close(): void;
 }
 
@@ -67,6 +75,14 @@ export interface Kind {
 }
 
 /** @internal */
+export interface Probed {
+  pid: number;
+  sig: number;
+  chosen?: Path;
+  paths: { path: Path; failure?: Failure }[];
+}
+
+/** @internal */
 export interface Native {
   readonly MAX_FDS: number;
   readonly MAX_DATA: number;
@@ -76,11 +92,13 @@ export interface Native {
   version(): string;
   pathBits(): Record<Path, number>;
   close(fd: number): number;
+  keepPath(fd: number, path: string, fromNowOn: boolean): boolean;
+  pair(descriptors: Descriptors): [number, number] | Failure;
+  sendOver(socket: number, text: string, fds: readonly number[]): Failure | null;
+  receiveOver(socket: number, descriptors: Descriptors): Arrival | Failure;
   detect(fd: number): Kind | Failure;
-  probe(
-    pid: number,
-    sig: number,
-  ): { chosen?: Path; paths: { path: Path; failure?: Failure }[] } | Failure;
+  probe(pid: number, sig: number): Probed | Failure;
+  probeSelf(): Probed | Failure;
   send(
     pid: number,
     sig: number,
@@ -90,8 +108,15 @@ export interface Native {
     tagHigh: number,
     data: Uint8Array | undefined,
     paths: number,
+    forRoom: boolean,
   ): Failure | null;
-  openTarget(pid: number, sig: number, paths: number, timeout: number): NativeTarget | Failure;
+  openTarget(
+    pid: number,
+    sig: number,
+    paths: number,
+    timeout: number,
+    forRoom: boolean,
+  ): NativeTarget | Failure;
   openReceiver(
     sig: number,
     uids: readonly number[],

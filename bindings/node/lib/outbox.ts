@@ -7,6 +7,8 @@ import type { Failure } from './native';
 export interface Waiter {
   /** Tries to send, for `timeout` milliseconds at most; `null` once it is sent. May throw. */
   attempt(timeout: number): Failure | null;
+  /** Whether it waits for room only, and not for the target to listen. */
+  readonly forRoom: boolean;
   /** On the clock of `performance.now()`. */
   readonly deadline: number;
   settle(error?: unknown): void;
@@ -17,9 +19,13 @@ const LONGEST_PAUSE = 20;
 /** Fails with ETIMEDOUT rather than EAGAIN, having waited for no time to speak of. */
 const NO_TIME = 1e-6;
 
-/** @internal */
-export function mayPass({ errno }: Failure): boolean {
-  return errno === EAGAIN || errno === ECONNREFUSED || errno === ETOOMANYREFS;
+/**
+ * Whether waiting can help.
+ *
+ * @internal
+ */
+export function mayPass({ errno }: Failure, forRoom: boolean): boolean {
+  return errno === EAGAIN || errno === ETOOMANYREFS || (errno === ECONNREFUSED && !forRoom);
 }
 
 /**
@@ -76,7 +82,7 @@ export class Outbox {
     try {
       const left = Math.min(until, waiter.deadline) - performance.now();
       let failure = waiter.attempt(Math.max(0, left));
-      if (failure !== null && (mayPass(failure) || failure.errno === ETIMEDOUT)) {
+      if (failure !== null && (mayPass(failure, waiter.forRoom) || failure.errno === ETIMEDOUT)) {
         if (performance.now() < waiter.deadline) return failure;
         failure = waiter.attempt(NO_TIME);
       }

@@ -2,7 +2,7 @@
 
 import { type SendfdError, systemError } from './errors';
 import { fdOf, type Sendable } from './handle';
-import { type Kind, native, type Path } from './native';
+import { type Failure, type Kind, native, type Path, type Probed } from './native';
 import { checkAddress } from './send';
 
 /** What a probe found. */
@@ -22,8 +22,21 @@ export interface Report {
  */
 export function probe(pid: number, sig: number): Report {
   checkAddress(pid, sig);
-  const report = native.probe(pid, sig);
+  return answer(native.probe(pid, sig));
+}
+
+/**
+ * Tries each path from this process to itself: what this machine, with its kernel and sandbox, offers
+ * at all. Opens a receiver at a free signal meanwhile. Throws `EADDRINUSE` if this process listens at
+ * every signal, `EMFILE`, `ENFILE` or `ENOMEM`.
+ */
+export function probeSelf(): Report {
+  return answer(native.probeSelf());
+}
+
+function answer(report: Probed | Failure): Report {
   if ('errno' in report) throw systemError(report);
+  const { pid, sig } = report;
   const paths = report.paths.map(({ path, failure }) => ({
     path,
     error: failure === undefined ? null : systemError(failure),

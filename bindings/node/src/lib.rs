@@ -6,7 +6,8 @@
 pub mod descriptors;
 pub mod failure;
 pub mod kind;
-mod poller;
+pub mod pair;
+pub mod poller;
 pub mod probe;
 pub mod receiver;
 pub mod send;

@@ -8,7 +8,9 @@ mod uv;
 
 use std::os::fd::AsRawFd;
 
+use napi::bindgen_prelude::Env;
 use napi::{Result, Status, sys};
+use napi_derive::napi;
 
 /// The two of them.
 pub(crate) enum Poller {
@@ -46,6 +48,13 @@ impl Poller {
             Poller::Thread(poller) => poller.keep_alive(env, keep),
         }
     }
+}
+
+/// Whether closing the server that listens on `fd`, at `path`, can be made to remove nothing. With
+/// `from_now_on` it is made so.
+#[napi]
+pub fn keep_path(env: Env, fd: i32, path: String, from_now_on: bool) -> Result<bool> {
+    uv::forget_path(env.raw(), fd, &path, from_now_on)
 }
 
 /// A Node-API status as a result.

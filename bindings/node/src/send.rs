@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use napi::Either;
 use napi_derive::napi;
-use sendfd_core::{Path, Paths, Port, SendOptions, TargetOptions, Wait};
+use sendfd_core::{Path, Paths, Port, SendOptions, TargetOptions, Wait, WaitFor};
 
 use crate::Failure;
 use crate::descriptors::borrow;
@@ -25,8 +25,9 @@ pub fn send(
     tag_high: u32,
     data: Option<&[u8]>,
     paths: u32,
+    for_room: bool,
 ) -> Option<Failure> {
-    let options = options(timeout, tag_low, tag_high, data, paths);
+    let options = options(timeout, tag_low, tag_high, data, paths, for_room);
     with_borrowed(&fds, |fds| {
         sendfd_core::send_with(process(pid), Port::from_signal(sig)?, fds, &options)
     })
@@ -34,10 +35,17 @@ pub fn send(
 
 /// Opens process `pid` at `sig` for sending again and again.
 #[napi]
-pub fn open_target(pid: i32, sig: i32, paths: u32, timeout: f64) -> Either<NativeTarget, Failure> {
+pub fn open_target(
+    pid: i32,
+    sig: i32,
+    paths: u32,
+    timeout: f64,
+    for_room: bool,
+) -> Either<NativeTarget, Failure> {
     let options = TargetOptions::new()
         .paths(Paths::from_bits(paths).unwrap_or_default())
-        .wait(wait(timeout));
+        .wait(wait(timeout))
+        .wait_for(wait_for(for_room));
     let open = Port::from_signal(sig)
         .and_then(|port| sendfd_core::Target::open_with(process(pid), port, &options));
     match open {
@@ -58,6 +66,7 @@ pub struct NativeTarget {
 impl NativeTarget {
     /// As [`send`]. `lib/` does not call it on a closed target.
     #[napi]
+    #[allow(clippy::too_many_arguments)]
     pub fn send(
         &self,
         fds: Fds,
@@ -66,9 +75,10 @@ impl NativeTarget {
         tag_high: u32,
         data: Option<&[u8]>,
         paths: u32,
+        for_room: bool,
     ) -> Option<Failure> {
         let target = self.target.as_ref()?;
-        let options = options(timeout, tag_low, tag_high, data, paths);
+        let options = options(timeout, tag_low, tag_high, data, paths, for_room);
         with_borrowed(&fds, |fds| target.send(fds, &options))
     }
 
@@ -76,6 +86,16 @@ impl NativeTarget {
     #[napi]
     pub fn path(&self) -> Option<&'static str> {
         self.target.as_ref().map(|target| target.path().as_str())
+    }
+
+    /// How many bytes wait in its queue.
+    #[napi]
+    pub fn queued(&self) -> Either<f64, Failure> {
+        match self.target.as_ref().map(sendfd_core::Target::queued) {
+            None => Either::A(0.0),
+            Some(Ok(bytes)) => Either::A(bytes as f64),
+            Some(Err(error)) => Either::B(error.into()),
+        }
     }
 
     /// Closes it.
@@ -113,10 +133,12 @@ fn options(
     tag_high: u32,
     data: Option<&[u8]>,
     paths: u32,
+    for_room: bool,
 ) -> SendOptions<'_> {
     SendOptions::new()
         .paths(Paths::from_bits(paths).unwrap_or_default())
         .wait(wait(timeout))
+        .wait_for(wait_for(for_room))
         .tag(u64::from(tag_high) << 32 | u64::from(tag_low))
         .data(data.unwrap_or_default())
 }
@@ -124,6 +146,14 @@ fn options(
 /// A pid. What is none in JavaScript is 0, which is none in the core.
 pub(crate) fn process(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or(0)
+}
+
+fn wait_for(room: bool) -> WaitFor {
+    if room {
+        WaitFor::Room
+    } else {
+        WaitFor::Listening
+    }
 }
 
 /// Milliseconds, with their fraction; what no clock can count to is no limit.

@@ -10,7 +10,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { Receiver, send, sendSync } from 'sendfd';
-import { connection, fails, leaksNothing, peer, receive, sig, text } from './helpers.mjs';
+import { connection, fails, leaksNothing, node, peer, receive, sig, text } from './helpers.mjs';
 
 const refused = { code: 'ERR_SENDFD_BUFFERED' };
 const close = true;
@@ -95,18 +95,66 @@ test('a socket that HTTP reads from is refused', async () => {
   receiver.close();
 });
 
-test('a server at a path is refused: closing it would remove the path', async () => {
-  const receiver = new Receiver(sig);
-  const at = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'sendfd-')), 'socket');
-  const server = net.createServer().listen(at);
-  await once(server, 'listening');
-  await assert.rejects(send(process.pid, sig, server, { close }), {
-    code: 'ERR_INVALID_ARG_VALUE',
-    message: /removes/,
+describe('a server at a path', () => {
+  const place = (t) => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sendfd-'));
+    t.after(() => fs.rmSync(folder, { recursive: true }));
+    return path.join(folder, 'socket');
+  };
+  const ask = (at) => text(net.connect(at));
+
+  test('is handed over, and its path stays', async (t) => {
+    const at = place(t);
+    const receiver = new Receiver(sig);
+    const first = net.createServer((socket) => socket.end('first')).listen(at);
+    await once(first, 'listening');
+    assert.equal(await ask(at), 'first');
+    const closed = once(first, 'close');
+    await send(process.pid, sig, first, { close });
+    await closed;
+    const message = await receive(receiver);
+    const waiting = ask(at);
+    const second = message.server(net.createServer((socket) => socket.end('second')));
+    assert.equal(await waiting, 'second');
+    assert.equal(await ask(at), 'second');
+    second.close();
+    receiver.close();
+    // What was not handed over removes its path, as always.
+    const other = net.createServer().listen(`${at}.other`);
+    await once(other, 'listening');
+    other.close();
+    await once(other, 'close');
+    assert.deepEqual(fs.readdirSync(path.dirname(at)), ['socket']);
   });
-  assert.ok(fs.existsSync(at));
-  server.close();
-  receiver.close();
+
+  test('that is handed over by a process that then ends', async (t) => {
+    const at = place(t);
+    const receiver = new Receiver(sig);
+    const { exited } = node(
+      t,
+      `import net from 'node:net';
+       import { send } from 'sendfd';
+       const server = net.createServer().listen(${JSON.stringify(at)}, async () => {
+         await send(${process.pid}, ${sig}, server, { close: true });
+       });`,
+    );
+    const message = await receive(receiver);
+    await exited();
+    const server = message.server(net.createServer((socket) => socket.end('still there')));
+    assert.equal(await ask(at), 'still there');
+    server.close();
+    receiver.close();
+  });
+
+  test('that could not be handed over removes its path when it is closed', async (t) => {
+    const at = place(t);
+    const server = net.createServer().listen(at);
+    await once(server, 'listening');
+    await fails(() => send(process.pid, sig, server, { close }), 'ECONNREFUSED', -111);
+    server.close();
+    await once(server, 'close');
+    assert.ok(!fs.existsSync(at));
+  });
 });
 
 test('while it waits, bytes that arrive stay in the kernel for the target', async (t) => {

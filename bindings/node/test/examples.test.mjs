@@ -86,8 +86,12 @@ test('a restart loses no request', async (t) => {
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const listening = async () => {
-    const { value } = await lines.next();
-    return /^(\d+) listens on (\d+)$/.exec(value).slice(1).map(Number);
+    for (;;) {
+      const { value } = await lines.next();
+      const found = /^(\d+) listens on (\d+)$/.exec(value);
+      if (found !== null) return found.slice(1).map(Number);
+      assert.match(value, /is followed by/);
+    }
   };
   const [, port] = await listening();
 

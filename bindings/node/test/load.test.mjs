@@ -21,11 +21,17 @@ test('import and require give one and the same', () => {
     'Receiver',
     'SIGRTMAX',
     'SIGRTMIN',
+    'Takeover',
     'Target',
+    'Targets',
     'detect',
+    'offerTakeover',
+    'port',
     'probe',
+    'probeSelf',
     'send',
     'sendSync',
+    'takeOver',
     'version',
   ]);
   for (const name of names) assert.equal(Reflect.get(sendfd, name), required[name]);
@@ -69,6 +75,12 @@ test('the versions of all parts agree', () => {
     assert.equal(one.cpu.length, 1);
     assert.deepEqual(one.libc, [platform.endsWith('musl') ? 'musl' : 'glibc']);
   }
+});
+
+test('ports are counted from the last signal', () => {
+  assert.deepEqual([0, 1, 29].map(sendfd.port), [64, 63, 35]);
+  for (const n of [-1, 30, 1.5]) assert.throws(() => sendfd.port(n), { code: 'ERR_OUT_OF_RANGE' });
+  assert.throws(() => sendfd.port('1'), { code: 'ERR_INVALID_ARG_TYPE' });
 });
 
 test('the signals are those of the C library', () => {

@@ -7,10 +7,17 @@ export type { SendfdError } from './errors';
 export type { Sendable } from './handle';
 export { Message, type Which } from './message';
 export type { Kind, Path } from './native';
-export { detect, probe, type Report } from './probe';
+export { detect, probe, probeSelf, type Report } from './probe';
 export { Receiver, type ReceiverEvents, type ReceiverOptions } from './receiver';
-export type { ServeOptions } from './serve';
 export { type SendOptions, type SendSyncOptions, send, sendSync, Target, type TargetOptions, type TargetSyncOptions, } from './send';
+export type { ServeOptions } from './serve';
+export { Targets } from './targets';
+export { type OfferOptions, offerTakeover, Takeover, type TakeOverOptions, takeOver, } from './takeover';
+/**
+ * The signal of port `n`, from 0 to 29: `SIGRTMAX - n`. Unlike `SIGRTMIN + n` it names the same signal
+ * under glibc and musl.
+ */
+export declare function port(n: number): number;
 /** The first real-time signal, for which Node has no name. */
 export declare const SIGRTMIN: number;
 /** The last real-time signal. */

@@ -19,5 +19,11 @@ export interface Report {
  * `ENFILE` or `ENOMEM`.
  */
 export declare function probe(pid: number, sig: number): Report;
+/**
+ * Tries each path from this process to itself: what this machine, with its kernel and sandbox, offers
+ * at all. Opens a receiver at a free signal meanwhile. Throws `EADDRINUSE` if this process listens at
+ * every signal, `EMFILE`, `ENFILE` or `ENOMEM`.
+ */
+export declare function probeSelf(): Report;
 /** Asks what a descriptor refers to. Does not block and changes nothing. Throws `EBADF`. */
 export declare function detect(fd: Sendable): Kind;

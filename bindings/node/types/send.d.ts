@@ -11,6 +11,11 @@ export interface SendSyncOptions {
      * 0, the default, does not wait; `Infinity` has no limit.
      */
     timeout?: number | undefined;
+    /**
+     * `'listening'`, the default, also waits for a process that does not listen: one that boots, or one
+     * that lives but has stopped receiving. `'room'` fails with `ECONNREFUSED` at once.
+     */
+    waitFor?: 'listening' | 'room' | undefined;
     /** The paths that may be used; by default all. One that is not named here is never taken. */
     paths?: readonly Path[] | undefined;
     /** Once it is sent, close it here. See {@link send}. */
@@ -25,6 +30,11 @@ export interface SendOptions extends SendSyncOptions {
 export interface TargetSyncOptions {
     /** How long to wait, in milliseconds, for the process to start listening; by default 0. */
     timeout?: number | undefined;
+    /**
+     * `'listening'`, the default, also waits for a process that does not listen: one that boots, or one
+     * that lives but has stopped receiving. `'room'` does not.
+     */
+    waitFor?: 'listening' | 'room' | undefined;
     /** The paths that may be used; by default all. */
     paths?: readonly Path[] | undefined;
 }
@@ -83,6 +93,12 @@ export declare class Target {
     static openSync(pid: number, sig: number, options?: TargetSyncOptions): Target;
     /** The path that it uses. */
     get path(): Path;
+    /**
+     * How many bytes wait in its queue, by the kernel's count, in which the smallest message takes about
+     * 768: of all its senders by `pidfd`, of this process by `name`. For choosing the one of several
+     * that has least to do. Throws `EOPNOTSUPP` by `syscall`.
+     */
+    get queued(): number;
     /** As the function {@link send}. With `paths`, it fails rather than go another way. */
     send(fd: Sendable | readonly Sendable[], options?: SendOptions): Promise<void>;
     /** As the function {@link sendSync}. */

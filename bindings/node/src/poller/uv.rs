@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::mem;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -14,6 +14,7 @@ use napi::{Result, sys};
 use super::check;
 
 /// From uv.h, whose ABI is the same for all of libuv 1.
+const UV_NAMED_PIPE: c_int = 7;
 const UV_POLL: c_int = 8;
 const UV_READABLE: c_int = 1;
 
@@ -30,6 +31,9 @@ struct Library {
     reference: unsafe extern "C" fn(Handle),
     unreference: unsafe extern "C" fn(Handle),
     close: unsafe extern "C" fn(Handle, unsafe extern "C" fn(Handle)),
+    walk: unsafe extern "C" fn(*mut sys::uv_loop_s, unsafe extern "C" fn(Handle, Handle), Handle),
+    get_type: unsafe extern "C" fn(Handle) -> c_int,
+    fileno: unsafe extern "C" fn(Handle, *mut c_int) -> c_int,
 }
 
 impl Library {
@@ -52,6 +56,9 @@ impl Library {
                 reference: symbol(c"uv_ref")?,
                 unreference: symbol(c"uv_unref")?,
                 close: symbol(c"uv_close")?,
+                walk: symbol(c"uv_walk")?,
+                get_type: symbol(c"uv_handle_get_type")?,
+                fileno: symbol(c"uv_fileno")?,
             })
         }
     }
@@ -268,4 +275,85 @@ unsafe extern "C" fn closed(handle: Handle) {
             sys::napi_remove_async_cleanup_hook(hook);
         }
     }
+}
+
+/// Whether libuv can be made to forget the path that the server on descriptor `fd` is bound to, so
+/// that closing it removes nothing; with `forget` it is.
+///
+/// libuv keeps the path in the last field of a `uv_pipe_t` (`pipe_fname`), and removes what it names
+/// in `uv_close`. No function of it takes the field back. So it is looked at without trust: unless
+/// it holds the address of exactly this path, nothing is written.
+pub(crate) fn forget_path(env: sys::napi_env, fd: RawFd, path: &str, forget: bool) -> Result<bool> {
+    struct Wanted {
+        uv: &'static Library,
+        fd: RawFd,
+        found: Handle,
+    }
+
+    unsafe extern "C" fn look(handle: Handle, wanted: Handle) {
+        // SAFETY: `walk` hands on what it was given, below, and nobody else has it.
+        let wanted = unsafe { &mut *wanted.cast::<Wanted>() };
+        let mut fd = -1;
+        // SAFETY: an open handle of the loop that is walked through.
+        unsafe {
+            if (wanted.uv.get_type)(handle) == UV_NAMED_PIPE
+                && (wanted.uv.fileno)(handle, &raw mut fd) == 0
+                && fd == wanted.fd
+            {
+                wanted.found = handle;
+            }
+        }
+    }
+
+    let Some(uv) = Library::get() else {
+        return Ok(false);
+    };
+    let found = ptr::null_mut();
+    let mut wanted = Wanted { uv, fd, found };
+    let mut event_loop = ptr::null_mut();
+    // SAFETY: `env` is that of the call that we are in, on its loop's thread.
+    unsafe {
+        let status = sys::napi_get_uv_event_loop(env, &raw mut event_loop);
+        check(status, "cannot find the event loop")?;
+        (uv.walk)(event_loop, look, (&raw mut wanted).cast());
+    }
+    if wanted.found.is_null() {
+        return Ok(false);
+    }
+    // SAFETY: a pure function.
+    let size = unsafe { (uv.handle_size)(UV_NAMED_PIPE) };
+    // SAFETY: inside of the handle, which is that large and aligned as pointers are.
+    let field = unsafe {
+        wanted
+            .found
+            .byte_add(size - size_of::<*mut c_void>())
+            .cast::<*const u8>()
+    };
+    // SAFETY: as above.
+    let name = unsafe { field.read() };
+    if name.is_null() {
+        return Ok(true);
+    }
+    let Some(text) = bytes_at(name, path.len() + 1) else {
+        return Ok(false);
+    };
+    let same = text.split_last() == Some((&0, path.as_bytes()));
+    if same && forget {
+        // SAFETY: it is the field. libuv takes null for no path; the few bytes are not given back,
+        // as the allocator is libuv's own.
+        unsafe { field.write(ptr::null()) };
+    }
+    Ok(same)
+}
+
+/// The bytes at an address that may be none: the kernel looks, and says so if nothing is there.
+fn bytes_at(address: *const u8, length: usize) -> Option<Vec<u8>> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+    // SAFETY: the kernel answers EFAULT for what cannot be read. A path fits into a pipe.
+    let written = unsafe { libc::write(writer.as_raw_fd(), address.cast(), length) };
+    if usize::try_from(written) != Ok(length) {
+        return None;
+    }
+    let mut bytes = vec![0; length];
+    (rustix::io::read(&reader, &mut bytes) == Ok(length)).then_some(bytes)
 }
