@@ -253,6 +253,7 @@ pub unsafe extern "C" fn sendfd_receiver_fd(receiver: *const sendfd_receiver) ->
 ///   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
 ///               there is said to be room, or timeout_ms is below -1
 ///   -EBADF      the receiver was inherited through fork
+///   -ESHUTDOWN  the receiver was shut down, and what was sent before has been received
 ///   -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library
 ///
@@ -393,7 +394,8 @@ impl Array {
 ///   -EMSGSIZE   the next message carries several descriptors, or data. It stays, and comes first
 ///               next time: take it with sendfd_receiver_recv
 ///   -EINVAL     receiver is NULL, the size of sender is wrong, or timeout_ms is below -1
-/// and -EAGAIN, -ETIMEDOUT, -EINTR, -EMFILE, -EBADF, -ENFILE, -ENOMEM, -ENOTRECOVERABLE as there.
+/// and -EAGAIN, -ETIMEDOUT, -EINTR, -EMFILE, -EBADF, -ESHUTDOWN, -ENFILE, -ENOMEM, -ENOTRECOVERABLE as
+/// there.
 ///
 /// Blocks for timeout_ms at most. Threads may share a receiver. Not for use in a signal handler.
 ///

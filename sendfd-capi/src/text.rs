@@ -23,7 +23,7 @@ fn describe(errno: i32) -> &'static CStr {
         libc::EINVAL => {
             c"bad argument: a signal outside SIGRTMIN..SIGRTMAX, a pid below 1, no descriptors or more than 253, an unknown flag or size, a null pointer"
         }
-        libc::EBADF => c"a descriptor is not open, or the receiver was inherited through fork",
+        libc::EBADF => c"a descriptor is not open, or the receiver was inherited through fork or closed",
         libc::ESRCH => c"no such process, or it has exited",
         libc::ECONNREFUSED => c"the process lives but does not listen on this signal",
         libc::EPERM => {
@@ -34,11 +34,12 @@ fn describe(errno: i32) -> &'static CStr {
         libc::ETOOMANYREFS => c"too many of this user's descriptors are in flight: raise RLIMIT_NOFILE or wait",
         libc::EMFILE => c"this process's descriptor table is full: close some or raise RLIMIT_NOFILE",
         libc::ENFILE => c"the system's table of open files is full",
-        libc::ENOMEM => c"the kernel is out of memory",
+        libc::ENOMEM => c"there is no memory, in the kernel or in this process",
         libc::EMSGSIZE => c"more than 4096 bytes of data, or (receiving) the room lent is too small and the message stays",
         libc::EADDRINUSE => c"this process already listens on this signal",
         libc::EOPNOTSUPP => c"this kernel or target does not offer the path that was insisted on",
         libc::EINTR => c"interrupted by a signal handler while waiting; nothing was sent or received",
+        libc::ESHUTDOWN => c"the receiver was shut down, and what was sent before has been received",
         libc::ENOTRECOVERABLE => c"a defect in libsendfd itself: please report it, with what it wrote to stderr",
         _ => c"an error of the kernel: see errno(3)",
     }

@@ -41,6 +41,8 @@ const TESTS: &[Test] = &[
         "every_function_has_the_boundary",
         every_function_has_the_boundary,
     ),
+    ("errno_tables_agree", errno_tables_agree),
+    ("examples_of_readmes_compile", examples_of_readmes_compile),
     ("bad_input", || program("bad_input.c", &[])),
     ("older_caller", || program("older_caller.c", &[])),
     ("newer_caller", || program("newer_caller.c", &[])),
@@ -340,6 +342,82 @@ fn every_function_has_the_boundary() -> Outcome {
         }
     }
     assert_eq!(found, functions());
+    Passed
+}
+
+/// The names in `text` that are an errno's after one of `starts`.
+fn errnos(text: &str, starts: &[&str]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for start in starts {
+        for rest in text.split(start).skip(1) {
+            let name = rest.split(|c: char| !c.is_ascii_uppercase()).next();
+            let name = name.filter(|name| name.len() > 2);
+            found.extend(name.map(|name| format!("E{name}")));
+        }
+    }
+    found
+}
+
+/// The header, the README, the pages and `sendfd_strerror` know the same errors, and no less than the
+/// library answers with.
+fn errno_tables_agree() -> Outcome {
+    let text = |path: &str| fs::read_to_string(capi().join(path)).expect("a text");
+    let header = errnos(&text("../include/sendfd.h"), &[" -E"]);
+    let readme = text("../README.md");
+    let (_, table) = readme.split_once("| errno | when |").expect("a table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let first = table.lines().filter_map(|line| line.split('|').nth(1));
+    let readme = errnos(&first.collect::<String>(), &[" E"]);
+    assert_eq!(header, readme, "the header, and the README's table");
+
+    let described = errnos(&text("src/text.rs"), &["libc::E"]);
+    let tests_own = BTreeSet::from(["ESRCH".to_owned()]);
+    assert_eq!(
+        &described | &tests_own,
+        header,
+        "sendfd_strerror, and the header"
+    );
+
+    let of_pages = pages()
+        .iter()
+        .flat_map(|page| errnos(&fs::read_to_string(page).expect("a page"), &["Er E", ", E"]))
+        .collect();
+    assert_eq!(header, of_pages, "the header, and the pages");
+
+    let core = text("../sendfd-core/src/error.rs");
+    let (_, causes) = core
+        .split_once("fn errno(self)")
+        .expect("the errno of a cause");
+    let (causes, _) = causes.split_once("\n    }\n").expect("its end");
+    let core = errnos(causes, &["Errno::"]);
+    assert!(core.len() > 8, "{core:?}");
+    let unknown: Vec<_> = core.difference(&header).collect();
+    assert!(unknown.is_empty(), "the header does not know {unknown:?}");
+    Passed
+}
+
+/// The blocks in C of the READMEs, each a whole source; what the table of languages says of C is there.
+fn examples_of_readmes_compile() -> Outcome {
+    let scratch = scratch();
+    for readme in ["README.md", "../README.md"] {
+        let text = fs::read_to_string(capi().join(readme)).expect("a README");
+        for (index, block) in text.split("```c\n").skip(1).enumerate() {
+            let (block, _) = block.split_once("```").expect("its end");
+            let source = scratch.path().join(format!("{index}.c"));
+            fs::write(&source, block).expect("a source");
+            run(compiler(&source)
+                .arg("-fsyntax-only")
+                .arg("-D_POSIX_C_SOURCE=200809L")
+                .arg(include_flag())
+                .arg(&source));
+        }
+        let named = text.split('`').filter(|word| {
+            word.starts_with("sendfd_") && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        });
+        for name in named.filter(|name| !name.ends_with('_')) {
+            assert!(functions().contains(name), "{readme} names {name}");
+        }
+    }
     Passed
 }
 
