@@ -142,6 +142,7 @@ impl Worker {
         let child = Command::new(program)
             .args(words)
             .arg(Port::new(0)?.signal().to_string())
+            .env("SENDFD_PORT", Port::new(0)?.signal().to_string())
             .stdin(Stdio::null())
             .spawn()
             .map_err(|error| format!("cannot start worker {name} ({command}): {error}"))?;

@@ -6,25 +6,45 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sendfd_core::{Port, Receiver, Wait};
+use sendfd_core::{Cause, Message, Port, Receiver, Wait};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let sig = std::env::args().next_back().unwrap_or_default().parse()?;
+    let sig = std::env::var("SENDFD_PORT")?.parse()?;
     let stop = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
 
     let receiver = Receiver::open(Port::from_signal(sig)?)?;
-    while !stop.load(Ordering::Relaxed) {
-        // The signal may come just before the wait, so that no wait is for ever.
-        let Ok(message) = receiver.recv(Wait::For(Duration::from_millis(200))) else {
-            continue;
-        };
+    // Told to stop, it still serves what was sent before.
+    while let Some(message) = next(&receiver, &stop)? {
         for fd in message.fds {
             // A client that went away is no reason to stop.
             let _ = answer(TcpStream::from(fd));
         }
     }
     Ok(())
+}
+
+/// The next message; nothing once it was told to stop and has served what there was.
+fn next(receiver: &Receiver, stop: &AtomicBool) -> sendfd_core::Result<Option<Message>> {
+    loop {
+        let ending = stop.load(Ordering::Relaxed);
+        // The signal may come just before the wait, so that no wait is for ever.
+        let wait = if ending {
+            Wait::Never
+        } else {
+            Wait::For(Duration::from_millis(200))
+        };
+        match receiver.recv(wait) {
+            Ok(message) => return Ok(Some(message)),
+            Err(error) if error.raw_os_error() == rustix::io::Errno::AGAIN.raw_os_error() => {
+                return Ok(None);
+            }
+            Err(error) => match error.cause() {
+                Cause::NeverCame | Cause::Interrupted | Cause::TableFull => {}
+                _ => return Err(error),
+            },
+        }
+    }
 }
 
 fn answer(connection: TcpStream) -> std::io::Result<()> {

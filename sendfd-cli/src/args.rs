@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::Address;
+use crate::pool::args::PoolArgs;
 use crate::target::Who;
 use crate::timeout::Timeout;
 use sendfd_core::Port;
@@ -46,8 +47,12 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     List(ListArgs),
     Watch(WatchArgs),
+    Pool(Box<PoolArgs>),
     Completions(CompletionsArgs),
     Manual(ManualArgs),
+    /// Part of the pool
+    #[command(hide = true)]
+    Guard,
 }
 
 /// Send descriptors to a process that listens

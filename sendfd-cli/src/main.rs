@@ -10,6 +10,7 @@ mod exit;
 mod list;
 mod manual;
 mod paint;
+mod pool;
 mod recv;
 mod send;
 mod sys;
@@ -61,6 +62,11 @@ fn run() -> Result<()> {
         Command::Doctor(args) => doctor::run(&args),
         Command::List(args) => list::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Pool(args) => pool::run(*args),
+        Command::Guard => {
+            pool::guard::run();
+            Ok(())
+        }
         Command::Completions(args) => manual::completions(args.shell),
         Command::Manual(args) => manual::write(&args.folder),
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use clap::ArgMatches;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use sendfd_core::{MAX_DATA, SendOptions, Target, TargetOptions};
+use sendfd_core::{MAX_DATA, Port, SendOptions, Target, TargetOptions, send_with};
 
 use crate::args::SendArgs;
 use crate::exit::{Code, Failure, Result};
@@ -33,6 +33,12 @@ pub(crate) fn run(args: &SendArgs, order: &ArgMatches) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// One descriptor with some words, to a target that listens.
+pub(crate) fn one(pid: u32, port: Port, fd: BorrowedFd<'_>, data: &[u8]) -> Result<()> {
+    let options = SendOptions::new().data(data);
+    Ok(send_with(pid, port, &[fd], &options)?)
 }
 
 /// What is to be sent, in the order of the command line.

@@ -1,0 +1,881 @@
+//! The pool, with workers that behave and workers that do not.
+#![allow(missing_docs)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, fails, ok, sendfd};
+use rustix::process::{Pid, Signal, kill_process};
+use sendfd_tests::has_root;
+
+/// How long anything may take on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The worker of `examples/worker.rs`, which `cargo test` builds.
+fn worker(how: &str) -> String {
+    let command = Path::new(env!("CARGO_BIN_EXE_sendfd"));
+    let path = command.parent().expect("a folder").join("examples/worker");
+    assert!(path.exists(), "cargo build -p sendfd-cli --example worker");
+    format!("{} {how}", path.display())
+}
+
+struct Pool {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Pool {
+    fn start(words: &[&str]) -> Self {
+        let mut all = vec!["pool"];
+        all.extend(words);
+        Self::of(&mut sendfd(&all))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command starts");
+        let (sender, lines) = channel();
+        let streams: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().expect("piped")),
+            Box::new(child.stderr.take().expect("piped")),
+        ];
+        for stream in streams {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        Pool {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line that contains `text`, or finds one that was there already.
+    #[track_caller]
+    fn line(&mut self, text: &str) -> String {
+        self.line_from(0, text)
+    }
+
+    /// As `line`, without the first `from` lines.
+    #[track_caller]
+    fn line_from(&mut self, from: usize, text: &str) -> String {
+        let end = Instant::now() + LIMIT;
+        let mut next = from;
+        loop {
+            if let Some(line) = self.seen[next..].iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            next = self.seen.len();
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("no line with {text:?} in {:#?}", self.seen),
+            }
+        }
+    }
+
+    /// Waits until workers have become ready so many times.
+    #[track_caller]
+    fn ready(&mut self, times: usize) {
+        self.lines_with("is ready, by", times);
+    }
+
+    /// Waits until so many lines contain `text`; they come back.
+    #[track_caller]
+    fn lines_with(&mut self, text: &str, times: usize) -> Vec<String> {
+        loop {
+            let found: Vec<String> = self
+                .seen
+                .iter()
+                .filter(|line| line.contains(text))
+                .cloned()
+                .collect();
+            if found.len() >= times {
+                return found;
+            }
+            self.line_from(self.seen.len(), text);
+        }
+    }
+
+    /// The address of the nth listener.
+    #[track_caller]
+    fn address(&mut self, nth: usize) -> String {
+        let lines = self.lines_with("listening on ", nth + 1);
+        lines[nth].rsplit(' ').next().unwrap_or_default().to_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a pid");
+        kill_process(pid, signal).expect("it lives");
+    }
+
+    /// Has it drain, and waits for its end.
+    #[track_caller]
+    fn end(mut self) -> Vec<String> {
+        self.signal(Signal::TERM);
+        self.line(" lost, ");
+        assert!(self.child.wait().expect("ours").success());
+        std::mem::take(&mut self.seen)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Connects and reads to the end: `PID UID LIMIT DATA`.
+fn ask(address: &str) -> Vec<String> {
+    try_to_ask(address).unwrap_or_else(|error| panic!("{address}: {error}"))
+}
+
+fn try_to_ask(address: &str) -> std::io::Result<Vec<String>> {
+    let mut text = String::new();
+    if address.contains('/') {
+        let mut stream = std::os::unix::net::UnixStream::connect(address)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.read_to_string(&mut text)?;
+    } else {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.read_to_string(&mut text)?;
+    }
+    let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    if words.len() < 4 {
+        return Err(std::io::Error::other(format!("{text:?}")));
+    }
+    Ok(words)
+}
+
+fn http(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("set");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+fn status(pool: &mut Pool) -> serde_json::Value {
+    let line = pool.line("status on http://");
+    let address = line
+        .rsplit("http://")
+        .next()
+        .unwrap_or("")
+        .trim_end_matches('/')
+        .to_owned();
+    let text = http(&address, "GET /status.json HTTP/1.1\r\n\r\n");
+    serde_json::from_str(text.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON")
+}
+
+fn lives(pid: u32) -> bool {
+    // A zombie that nobody has waited for yet does not live.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("").starts_with('Z'))
+}
+
+#[track_caller]
+fn ends(pid: u32) {
+    let end = Instant::now() + LIMIT;
+    while lives(pid) {
+        assert!(Instant::now() < end, "process {pid} lives");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn config(text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pool.toml");
+    std::fs::write(&path, text).expect("written");
+    (folder, path.display().to_string())
+}
+
+/// Clients that ask until told to stop; how many asked, and what went wrong.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    threads: Vec<std::thread::JoinHandle<Result<(), String>>>,
+}
+
+impl Load {
+    fn start(address: &str) -> Self {
+        let (stop, asked) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let client = || {
+            let (stop, asked, address) =
+                (Arc::clone(&stop), Arc::clone(&asked), address.to_owned());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    try_to_ask(&address).map_err(|error| error.to_string())?;
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        };
+        let threads = (0..4).map(|_| client()).collect();
+        Load {
+            stop,
+            asked,
+            threads,
+        }
+    }
+
+    /// Until some more requests were answered.
+    fn go_on(&self) {
+        let (goal, end) = (
+            self.asked.load(Ordering::Relaxed) + 50,
+            Instant::now() + LIMIT,
+        );
+        while self.asked.load(Ordering::Relaxed) < goal && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[track_caller]
+    fn nothing_failed(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            assert_eq!(thread.join().expect("no panic"), Ok(()));
+        }
+    }
+}
+
+const ANY: &str = "127.0.0.1:0";
+
+#[test]
+fn each_in_turn_and_the_form_of_the_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket").display().to_string();
+    let two = format!("two=2*{}", worker(""));
+    let mut pool = Pool::start(&[
+        "--listen",
+        ANY,
+        "--listen",
+        &path,
+        "--worker",
+        &worker(""),
+        "--worker",
+        &two,
+    ]);
+    for name in ["worker worker:", "worker two-1:", "worker two-2:"] {
+        pool.line(&format!("{name} process "));
+    }
+    pool.ready(3);
+    let address = pool.address(0);
+    let pids: Vec<String> = (0..9).map(|_| ask(&address)[0].clone()).collect();
+    assert_eq!(pids.iter().collect::<BTreeSet<_>>().len(), 3, "{pids:?}");
+    assert_eq!((&pids[..3], &pids[..3]), (&pids[3..6], &pids[6..]));
+    let words = ask(&address);
+    assert_eq!(words[3], "listener=0");
+    assert!(words[4].starts_with("peer=127.0.0.1:"), "{words:?}");
+    assert_eq!(ask(&path)[3..], ["listener=1", "peer=unix"]);
+    // What workers write has their names in front.
+    pool.line("worker: says ");
+    pool.line("two-2: complains ");
+    let lines = pool.end();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("11 accepted, 11 handed over, 0 lost, 0 killed")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_killed_worker_is_replaced_while_the_other_serves() {
+    let mut pool = Pool::start(&["--listen", ANY, "--worker", &format!("w=2*{}", worker(""))]);
+    let address = pool.address(0);
+    let victim: u32 = ask(&address)[0].parse().expect("a pid");
+    pool.line("w-1: process ");
+    kill_process(
+        Pid::from_raw(victim.cast_signed()).expect("a pid"),
+        Signal::KILL,
+    )
+    .expect("ours");
+    pool.line(&format!("process {victim} ended: signal: 9"));
+    for _ in 0..10 {
+        assert_ne!(ask(&address)[0], victim.to_string());
+    }
+    pool.ready(3);
+    pool.end();
+}
+
+#[test]
+fn reloads_and_a_take_over_under_load_lose_nothing() {
+    let worker = format!("w=2*{}", worker(""));
+    let words = ["--listen", ANY, "--worker", &worker];
+    let mut old = Pool::start(&words);
+    let address = old.address(0);
+    let before = ask(&address)[0].clone();
+    let load = Load::start(&address);
+    for _ in 0..2 {
+        load.go_on();
+        let seen = old.seen.len();
+        old.signal(Signal::HUP);
+        old.line_from(seen, "reload: 2 of 2 workers are new");
+    }
+    load.go_on();
+    assert_ne!(ask(&address)[0], before);
+
+    let pid = old.pid().to_string();
+    let mut new = Pool::start(&["--listen", ANY, "--worker", &worker, "--take-over", &pid]);
+    assert_eq!(new.address(0), address);
+    new.line("is relieved");
+    old.line("0 lost, 0 killed unfinished");
+    assert!(old.child.wait().expect("ours").success());
+    load.go_on();
+    load.nothing_failed();
+    let lines = new.end();
+    assert!(
+        lines.iter().any(|line| line.contains(" 0 lost, 0 killed")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn draining_lets_workers_finish() {
+    let mut pool = Pool::start(&["--listen", ANY, "--worker", &worker("slow")]);
+    let address = pool.address(0);
+    pool.line("is ready");
+    // It is being served: the second one waits in the worker's queue.
+    let mut clients: Vec<TcpStream> = (0..2)
+        .map(|_| TcpStream::connect(&address).expect("it listens"))
+        .collect();
+    let line = "accepted";
+    pool.signal(Signal::TERM);
+    pool.line("draining");
+    for client in &mut clients {
+        client.write_all(b"?").expect("sent");
+        let mut text = String::new();
+        client.read_to_string(&mut text).expect("an answer");
+        assert!(text.contains("listener=0"), "{text}");
+    }
+    assert!(
+        pool.line(line)
+            .contains("2 accepted, 2 handed over, 0 lost, 0 killed unfinished")
+    );
+    assert!(pool.child.wait().expect("ours").success());
+}
+
+#[test]
+fn what_is_not_finished_in_time_is_counted() {
+    let mut pool = Pool::start(&[
+        "--listen",
+        ANY,
+        "--worker",
+        &worker("stuck"),
+        "--drain",
+        "300ms",
+    ]);
+    let address = pool.address(0);
+    pool.line("is ready");
+    let mut client = TcpStream::connect(&address).expect("it listens");
+    client.write_all(b"?").expect("sent");
+    let mut text = String::new();
+    client.read_to_string(&mut text).expect("an answer");
+    // Held by the worker, which waits for a byte.
+    let _held = TcpStream::connect(&address).expect("it listens");
+    let worker: u32 = text
+        .split(' ')
+        .next()
+        .expect("a word")
+        .parse()
+        .expect("a pid");
+    let end = Instant::now() + LIMIT;
+    while Instant::now() < end && !serving(worker, &address) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    pool.signal(Signal::TERM);
+    pool.line("has not finished within 0.3 s: killed with 1 connections open");
+    pool.line("1 killed unfinished");
+    assert!(pool.child.wait().expect("ours").success());
+    assert!(!lives(worker));
+}
+
+/// Whether process `pid` holds a connection of the listener at `address`.
+fn serving(pid: u32, address: &str) -> bool {
+    let port: u16 = address
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok())
+        .expect("a port");
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("readable");
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("ours")
+        .flatten();
+    let sockets: BTreeSet<String> = links
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .map(|link| {
+            link.to_string_lossy()
+                .replace("socket:[", "")
+                .replace(']', "")
+        })
+        .collect();
+    let own = format!("0100007F:{port:04X}");
+    table
+        .lines()
+        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+        .any(|words| {
+            words.len() > 9 && words[1] == own && words[3] == "01" && sockets.contains(words[9])
+        })
+}
+
+#[test]
+fn a_worker_that_never_listens_and_one_that_dies_leave_the_others_alone() {
+    let mut pool = Pool::start(&[
+        "--listen",
+        ANY,
+        "--boot",
+        "200ms",
+        "--worker",
+        &format!("never={}", worker("never")),
+        "--worker",
+        &format!("exit={}", worker("exit")),
+        "--worker",
+        &format!("good={}", worker("")),
+    ]);
+    let address = pool.address(0);
+    pool.line("worker never: process ");
+    pool.line("has opened no receiver on port 1 within 0.2 s");
+    pool.line("ended before it opened a receiver on port 1: exit status: 3");
+    pool.line("worker exit: has died 5 times in a row");
+    for _ in 0..5 {
+        ask(&address);
+    }
+    pool.end();
+}
+
+#[test]
+fn nothing_outlives_a_pool_that_is_killed() {
+    let mut pool = Pool::start(&["--listen", ANY, "--worker", &worker("parent")]);
+    let address = pool.address(0);
+    let worker: u32 = ask(&address)[0].parse().expect("a pid");
+    let line = pool.line("worker: child ");
+    let child: u32 = line
+        .rsplit(' ')
+        .next()
+        .expect("a word")
+        .parse()
+        .expect("a pid");
+    assert!(lives(worker) && lives(child));
+    pool.child.kill().expect("ours");
+    pool.child.wait().expect("ours");
+    ends(worker);
+    ends(child);
+    // And nothing holds its output open: the threads that read it come to its end.
+    while pool.lines.recv_timeout(LIMIT).is_ok() {}
+    assert_eq!(
+        pool.lines.recv_timeout(Duration::ZERO),
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
+    );
+}
+
+#[test]
+fn a_drained_pool_takes_what_its_workers_started_along() {
+    let mut pool = Pool::start(&["--listen", ANY, "--worker", &worker("parent")]);
+    let line = pool.line("worker: child ");
+    let child: u32 = line
+        .rsplit(' ')
+        .next()
+        .expect("a word")
+        .parse()
+        .expect("a pid");
+    pool.line("is ready");
+    pool.end();
+    ends(child);
+}
+
+#[test]
+fn a_pool_that_fails_at_its_start_leaves_nothing() {
+    let marker = format!("SENDFD_TEST_{}", std::process::id());
+    let (_folder, path) = config(&format!(
+        "listen = '{ANY}'\n[[worker]]\nname = 'good'\ncommand = '{}'\nenvironment = {{ {marker} = 'x' }}\n[[worker]]\ncommand = '/nonexistent/worker'\n",
+        worker("parent")
+    ).replace(&format!("listen = '{ANY}'"), &format!("listen = ['{ANY}']")));
+    let output = sendfd(&["pool", "--config", &path])
+        .output()
+        .expect("it ends, and so does its output");
+    assert_eq!(output.status.code(), Some(64));
+    let text = common::stderr(&output);
+    let last = text.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("cannot start worker worker (/nonexistent/worker): No such file"),
+        "{text}"
+    );
+    let end = Instant::now() + LIMIT;
+    let left = || {
+        let processes = std::fs::read_dir("/proc").expect("readable").flatten();
+        processes
+            .filter(|entry| {
+                let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+                environment
+                    .windows(marker.len())
+                    .any(|part| part == marker.as_bytes())
+            })
+            .count()
+    };
+    while left() > 0 {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn when_all_are_full_clients_wait_and_none_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate: PathBuf = folder.path().join("gate");
+    let mut pool = Pool::start(&[
+        "--listen",
+        ANY,
+        "--waiting",
+        "3",
+        "--status",
+        ANY,
+        "--worker",
+        &worker(&format!("gate {}", gate.display())),
+    ]);
+    let address = pool.address(0);
+    pool.line("is ready");
+    let clients: Vec<TcpStream> = (0..40)
+        .map(|_| TcpStream::connect(&address).expect("the kernel accepts"))
+        .collect();
+    let end = Instant::now() + LIMIT;
+    let full = loop {
+        let status = status(&mut pool);
+        if status["waiting"] == 3 {
+            break status;
+        }
+        assert!(Instant::now() < end, "{status}");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let accepted = full["accepted"].as_u64().expect("a number");
+    assert!(accepted < 40, "{full}");
+    assert_eq!(full["workers"][0]["handed"].as_u64(), Some(accepted - 3));
+    std::fs::write(&gate, "").expect("written");
+    for mut client in clients {
+        let mut text = String::new();
+        client.set_read_timeout(Some(LIMIT)).expect("set");
+        client.read_to_string(&mut text).expect("an answer");
+        assert!(text.contains("listener=0"), "{text}");
+    }
+    let lines = pool.end();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("40 accepted, 40 handed over, 0 lost")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn the_shortest_queue_is_served_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate = folder.path().join("gate");
+    let closed = format!("closed={}", worker(&format!("gate {}", gate.display())));
+    let open = format!("open={}", worker(""));
+    let words = [
+        "--listen",
+        ANY,
+        "--policy",
+        "shortest-queue",
+        "--worker",
+        &closed,
+        "--worker",
+        &open,
+    ];
+    let mut pool = Pool::start(&words);
+    let address = pool.address(0);
+    pool.ready(2);
+    // The first has its turn, and does not receive; the next ones see that something waits there.
+    let mut first = TcpStream::connect(&address).expect("it listens");
+    let served: BTreeSet<String> = (0..8).map(|_| ask(&address)[0].clone()).collect();
+    assert_eq!(served.len(), 1);
+    std::fs::write(&gate, "").expect("written");
+    let mut text = String::new();
+    first.read_to_string(&mut text).expect("an answer");
+    assert!(
+        !served.contains(text.split(' ').next().expect("a word")),
+        "{text}"
+    );
+    pool.end();
+}
+
+#[test]
+fn the_same_client_has_the_same_worker() {
+    let mut pool = Pool::start(&[
+        "--listen",
+        ANY,
+        "--policy",
+        "source",
+        "--worker",
+        &format!("w=4*{}", worker("")),
+    ]);
+    let address = pool.address(0);
+    pool.ready(4);
+    let first = ask(&address)[0].clone();
+    for _ in 0..8 {
+        assert_eq!(ask(&address)[0], first);
+    }
+    // Also after a reload, in the same place.
+    pool.signal(Signal::HUP);
+    pool.line("reload: 4 of 4 workers are new");
+    let second = ask(&address)[0].clone();
+    assert_ne!(second, first);
+    let place = |lines: &[String], pid: &str| {
+        let line = lines
+            .iter()
+            .find(|line| line.contains(&format!("process {pid} is ready")));
+        line.and_then(|line| Some(line.split("worker ").nth(1)?.split(':').next()?.to_owned()))
+    };
+    assert_eq!(place(&pool.seen, &first), place(&pool.seen, &second));
+    pool.end();
+}
+
+#[test]
+fn listeners_with_workers_of_their_own() {
+    let (_folder, path) = config(&format!(
+        "listen = ['{ANY}', {{ address = '{ANY}', workers = ['second'] }}]\nwaiting = 16\ndrain = '20s'\nboot = 30\nport = 'RTMIN+4'\n\
+         [[worker]]\nname = 'first'\ncommand = '{0}'\n[[worker]]\nname = 'second'\ncommand = '{0}'\ncount = 1\n",
+        worker("")
+    ));
+    let mut pool = Pool::start(&["--config", &path]);
+    let (all, own) = (pool.address(0), pool.address(1));
+    let second = pool.line("worker second: process ");
+    pool.ready(2);
+    let own: BTreeSet<String> = (0..4).map(|_| ask(&own)[0].clone()).collect();
+    assert_eq!(own.len(), 1);
+    assert!(second.contains(own.first().expect("one")), "{second}");
+    let both: BTreeSet<String> = (0..4).map(|_| ask(&all)[0].clone()).collect();
+    assert_eq!(both.len(), 2);
+    pool.end();
+}
+
+#[test]
+fn sockets_of_systemd() {
+    let worker = worker("");
+    let recv = [
+        "recv",
+        "20",
+        "--timeout",
+        PATIENCE,
+        "--",
+        env!("CARGO_BIN_EXE_sendfd"),
+        "pool",
+        "--worker",
+        &worker,
+    ];
+    let mut pool = Pool::of(&mut sendfd(&recv));
+    ok(&[
+        "send",
+        &pool.pid().to_string(),
+        "20",
+        "--listen",
+        ANY,
+        "--timeout",
+        PATIENCE,
+    ]);
+    let address = pool.address(0);
+    ask(&address);
+    pool.end();
+}
+
+#[test]
+fn the_limit_of_descriptors_is_raised_for_the_pool_alone() {
+    let worker = worker("");
+    let script = "ulimit -Sn 256; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        script,
+        "sh",
+        env!("CARGO_BIN_EXE_sendfd"),
+        "pool",
+        "--listen",
+        ANY,
+        "--worker",
+        &worker,
+    ]);
+    let mut pool = Pool::of(&mut command);
+    pool.line("RLIMIT_NOFILE raised from 256 to ");
+    let address = pool.address(0);
+    assert_eq!(ask(&address)[2], "256");
+    pool.end();
+}
+
+#[test]
+fn users() {
+    if !has_root() {
+        return;
+    }
+    // The build folder may be closed to others.
+    let folder = tempfile::tempdir().expect("a folder");
+    let open: fn(u32) -> std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(folder.path(), open(0o755)).expect("open to all");
+    let copy = folder.path().join("worker");
+    std::fs::copy(worker("").trim(), &copy).expect("a copy");
+    let copy = copy.display().to_string();
+    let mut pool = Pool::start(&["--listen", ANY, "--user", "65534", "--worker", &copy]);
+    let address = pool.address(0);
+    assert_eq!(ask(&address)[1], "65534");
+    pool.end();
+
+    let (_folder, path) = config(&format!(
+        "listen = ['{ANY}']\n[[worker]]\ncommand = '{copy}'\nuser = '65534'\n"
+    ));
+    let mut pool = Pool::start(&["--config", &path]);
+    let address = pool.address(0);
+    assert_eq!(ask(&address)[1], "65534");
+    pool.end();
+    fails(&["pool", "--config", &path, "--user", "65534"], 64);
+}
+
+#[test]
+fn the_status_page() {
+    let mut pool = Pool::start(&["--listen", ANY, "--status", ANY, "--worker", &worker("")]);
+    let address = pool.address(0);
+    ask(&address);
+    let json = status(&mut pool);
+    assert_eq!((&json["accepted"], &json["lost"]), (&1.into(), &0.into()));
+    let own = &json["workers"][0];
+    assert_eq!(
+        (&own["state"], &own["handed"]),
+        (&"ready".into(), &1.into())
+    );
+    let line = pool.line("status on http://");
+    let address = line
+        .rsplit("http://")
+        .next()
+        .unwrap_or("")
+        .trim_end_matches('/')
+        .to_owned();
+    let get = |path: &str| http(&address, &format!("GET {path} HTTP/1.1\r\n\r\n"));
+    let page = get("/");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("new EventSource('events')"));
+    // No other place is asked for anything.
+    assert!(!page.contains("src=") && !page.contains("href="), "{page}");
+    let metrics = get("/metrics");
+    assert!(
+        metrics.contains("\nsendfd_pool_handed_total{worker=\"worker\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(get("/other").starts_with("HTTP/1.1 404 "));
+    assert!(http(&address, "POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    // Events go on.
+    let mut events = TcpStream::connect(&address).expect("it listens");
+    events
+        .write_all(b"GET /events HTTP/1.1\r\n\r\n")
+        .expect("sent");
+    events.set_read_timeout(Some(LIMIT)).expect("set");
+    let lines = BufReader::new(events).lines().map_while(Result::ok);
+    let two: Vec<String> = lines
+        .filter(|line| line.starts_with("data: {"))
+        .take(2)
+        .collect();
+    assert_eq!(two.len(), 2);
+    pool.end();
+}
+
+#[test]
+fn what_is_wrong_is_said_with_line_and_key() {
+    let good = "listen = ['127.0.0.1:0']\n[[worker]]\ncommand = 'x'\n";
+    for (text, expected) in [
+        (
+            "listen = ['nowhere']\n",
+            "line 1 (listen = ['nowhere']): \"nowhere\" is no address",
+        ),
+        (
+            "\npolicy = 'fair'\n",
+            "line 2 (policy = 'fair'): unknown variant `fair`",
+        ),
+        (
+            "waitnig = 3\n",
+            "line 1 (waitnig = 3): unknown field `waitnig`",
+        ),
+        (
+            "drain = 'soon'\n",
+            "line 1 (drain = 'soon'): a time is a number",
+        ),
+        ("port = 31\n", "line 1 (port = 31): not a port"),
+        (
+            "waiting = 'x'\n",
+            "line 1 (waiting = 'x'): invalid type: string \"x\"",
+        ),
+        (
+            "[[worker]]\ncommand = ''\n",
+            "line 2 (command = ''): the command is empty",
+        ),
+        ("[[worker]]\ncount = 2\n", "missing field `command`"),
+        (
+            "[[worker]]\ncommand = 'x'\ncount = 0\n",
+            "line 3 (count = 0): a worker is started from 1",
+        ),
+        ("[[worker\n", "line 1 ([[worker)"),
+    ] {
+        let (_folder, path) = config(text);
+        let error = fails(&["pool", "--config", &path], 64);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let (_folder, path) = config(&good.replace(
+        "['127.0.0.1:0']",
+        "[{ address = '127.0.0.1:0', workers = ['y'] }]",
+    ));
+    assert!(fails(&["pool", "--config", &path], 64).contains("there is no worker \"y\""));
+    assert!(fails(&["pool", "--listen", ANY], 64).contains("no workers"));
+    assert!(fails(&["pool", "--worker", "x"], 64).contains("no address to listen on"));
+    assert!(fails(&["pool", "--config", "/nonexistent"], 64).contains("cannot read /nonexistent"));
+    fails(&["pool", "--listen", ANY, "--worker", "0*x"], 64);
+    fails(&["pool", "--listen", ANY, "--worker", "'x"], 64);
+    fails(
+        &[
+            "pool",
+            "--listen",
+            ANY,
+            "--worker",
+            "x",
+            "--user",
+            "no such user",
+        ],
+        64,
+    );
+    let taken = std::net::TcpListener::bind(ANY).expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    assert!(
+        fails(&["pool", "--listen", &address, "--worker", "x"], 71)
+            .contains("another program listens there")
+    );
+    let own = std::process::id().to_string();
+    fails(
+        &[
+            "pool",
+            "--listen",
+            ANY,
+            "--worker",
+            "x",
+            "--take-over",
+            &own,
+        ],
+        69,
+    );
+}
