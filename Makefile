@@ -65,7 +65,7 @@ need-node:
 demo: need-rust need-cc need-python need-node need-curl
 	@echo '== building the library, the front and the workers'
 	$(CARGO) build --release -p sendfd-examples
-	$(MAKE) --no-print-directory -C sendfd-capi examples
+	@$(MAKE) --no-print-directory -C sendfd-capi examples
 	$(MAKE) --no-print-directory -C bindings/python setup
 	$(MAKE) --no-print-directory -C bindings/node setup
 	@echo '== running the demo'
@@ -83,7 +83,7 @@ test-cli: need-rust
 
 test-c: need-rust need-cc
 	@echo '== the C library, its headers and its installation'
-	$(MAKE) --no-print-directory -C sendfd-capi check-header test
+	@$(MAKE) --no-print-directory -C sendfd-capi check-header test
 
 test-python: need-rust need-python
 	@echo '== the Python package'
@@ -95,7 +95,7 @@ test-node: need-rust need-node
 
 # Programs of ours in C: sendfd-capi knows how they are built.
 build/tests/%: need-rust need-cc
-	$(MAKE) --no-print-directory -C sendfd-capi $(abspath $@)
+	@$(MAKE) --no-print-directory -C sendfd-capi $(abspath $@)
 
 # kernel/build says what it needs, and as root installs it.
 test-kernel: need-rust need-cc need-python need-node build/tests/senders/send
@@ -129,7 +129,7 @@ header: need-rust
 	$(MAKE) --no-print-directory -C sendfd-capi header
 
 install uninstall: need-rust need-cc
-	$(MAKE) --no-print-directory -C sendfd-capi $@
+	@$(MAKE) --no-print-directory -C sendfd-capi $@
 
 clean:
 	$(CARGO) clean
