@@ -24,7 +24,7 @@ SENDERS = \
     "python=$(abspath .venv/bin/python) $(abspath tests/senders/send.py)" \
     "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
 
-.PHONY: help demo test test-core test-cli test-c test-python test-node test-kernel lint bench bench-kernel \
+.PHONY: help demo test fuzz test-core test-cli test-c test-python test-node test-kernel lint bench bench-kernel \
     header install uninstall clean need-rust need-cc need-curl need-python need-node
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo 'make test        all tests that need no kernel build'
 	@echo 'make test-kernel     build a kernel with sendfd(2), and test it and the library in it'
 	@echo 'make lint        formatting, clippy, and what else reads code'
+	@echo 'make fuzz SECS=60    random sequences of calls of the C library'
 	@echo 'make bench       timings against other ways, as ratios'
 	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'
 	@echo 'make install     the C library and headers, with PREFIX and DESTDIR'
@@ -108,6 +109,9 @@ test-kernel: need-rust need-cc need-python need-node build/tests/senders/send
 
 bench-kernel:
 	kernel/bench
+
+fuzz: need-rust need-cc
+	@$(MAKE) --no-print-directory -C sendfd-capi fuzz
 
 bench: need-rust need-cc need-python need-node build/tests/bench/handoff build/tests/bench/contact
 	@echo '== one hand-off, against sendmsg and recvmsg by hand'
