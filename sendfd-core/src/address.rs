@@ -60,6 +60,15 @@ impl Address {
         SocketAddrUnix::new_abstract_name(name.as_bytes())
     }
 
+    /// Where the next version of this library would listen, so far as it keeps to this form.
+    pub(crate) fn of_next_version(&self) -> Result<SocketAddrUnix, Errno> {
+        let name = self.base();
+        let rest = name.strip_prefix("sendfd/1/").unwrap_or_default();
+        let mut name = Name::new();
+        let _ = write!(name, "sendfd/2/{rest}");
+        SocketAddrUnix::new_abstract_name(name.as_bytes())
+    }
+
     /// An address for the receiving end. Random, so that nobody can sit on it beforehand.
     pub(crate) fn receiving_end(&self, random: u64) -> Result<SocketAddrUnix, Errno> {
         let mut name = self.base();

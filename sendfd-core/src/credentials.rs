@@ -14,3 +14,6 @@ pub struct Credentials {
     /// Group id; the greatest number where it is not known, which is so on the `syscall` path.
     pub gid: u32,
 }
+
+/// What the kernel shows for a user or group that has no number in a user namespace.
+pub(crate) const OVERFLOW: u32 = 65534;

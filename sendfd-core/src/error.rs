@@ -150,6 +150,16 @@ pub enum Cause {
     SignalTaken,
     /// EOPNOTSUPP: none of the paths that the caller insisted on is offered here.
     PathNotOffered(Paths),
+    /// EOPNOTSUPP: the target listens with a later version of this library.
+    LaterVersion,
+    /// EOPNOTSUPP: the target is in another network namespace, where its address is not to be had.
+    OtherNetwork,
+    /// EOPNOTSUPP: there is no /proc for this process's pid namespace to find the target's inbox by.
+    NoProc,
+    /// EOPNOTSUPP: the target's main thread has exited, so that nothing can be fetched from it.
+    MainThreadLeft,
+    /// EINVAL: an io_uring is among the descriptors, which the kernel lets nobody send.
+    CannotTravel,
     /// EMFILE: this process's descriptor table is full. Nothing is lost.
     TableFull,
     /// EMFILE: the target's descriptor table is full, into which the system call puts what it sends.
@@ -217,6 +227,7 @@ impl Cause {
             | Cause::NoDescriptors
             | Cause::TooManyDescriptors(_)
             | Cause::BadEnvironment
+            | Cause::CannotTravel
             | Cause::SignalUnhandled
             | Cause::NotInSignalMode => Errno::INVAL,
             Cause::BadDescriptor | Cause::Inherited | Cause::Closed => Errno::BADF,
@@ -230,7 +241,11 @@ impl Cause {
             Cause::TooManyInFlight => Errno::TOOMANYREFS,
             Cause::DataTooLong(_) | Cause::RoomTooSmall { .. } => Errno::MSGSIZE,
             Cause::AlreadyListening | Cause::SignalTaken => Errno::ADDRINUSE,
-            Cause::PathNotOffered(_) => Errno::OPNOTSUPP,
+            Cause::PathNotOffered(_)
+            | Cause::LaterVersion
+            | Cause::OtherNetwork
+            | Cause::NoProc
+            | Cause::MainThreadLeft => Errno::OPNOTSUPP,
             Cause::TableFull | Cause::TargetTableFull => Errno::MFILE,
             Cause::Interrupted => Errno::INTR,
             Cause::ShutDown => Errno::SHUTDOWN,
@@ -275,7 +290,18 @@ impl Cause {
             Cause::RoomTooSmall { .. } => "lend more room and receive again: the message stays",
             Cause::AlreadyListening => "close the receiver that this process already has there",
             Cause::SignalTaken => "use another signal: this one has a handler already",
-            Cause::PathNotOffered(_) => "allow another path, or ask the probe why this one fails",
+            Cause::PathNotOffered(_) => "allow another path",
+            Cause::LaterVersion => "bring the sender's libsendfd up to that of the target",
+            Cause::OtherNetwork => {
+                "run both in one network namespace, or allow the pidfd path, which needs ptrace rights over the target"
+            }
+            Cause::NoProc => {
+                "mount /proc, or use the name path, which does not need it where both share a pid namespace"
+            }
+            Cause::MainThreadLeft => {
+                "use the name path, or keep the target's main thread for as long as the others live"
+            }
+            Cause::CannotTravel => "open an io_uring in the process that is to use it",
             Cause::TableFull => "close descriptors or raise RLIMIT_NOFILE, then receive again",
             Cause::TargetTableFull => {
                 "the target is slow to receive, or short of descriptors: give a timeout, or try again later"
@@ -368,6 +394,19 @@ impl fmt::Display for Cause {
             Cause::AlreadyListening => f.write_str("this process already listens there"),
             Cause::SignalTaken => f.write_str("this process handles that signal itself"),
             Cause::PathNotOffered(paths) => write!(f, "not offered here: {paths}"),
+            Cause::LaterVersion => {
+                f.write_str("the target listens with a later version of libsendfd")
+            }
+            Cause::OtherNetwork => f.write_str(
+                "the target is in another network namespace, where its address cannot be reached",
+            ),
+            Cause::NoProc => f.write_str(
+                "there is no /proc that shows the target, by which its inbox could be found",
+            ),
+            Cause::MainThreadLeft => f.write_str("the target's main thread has exited"),
+            Cause::CannotTravel => {
+                f.write_str("a descriptor is an io_uring, which the kernel lets nobody send")
+            }
             Cause::TableFull => f.write_str("this process's descriptor table is full"),
             Cause::TargetTableFull => f.write_str("the target's descriptor table is full"),
             Cause::Interrupted => f.write_str("interrupted by a signal"),

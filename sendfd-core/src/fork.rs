@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, Once};
 
-use crate::cache;
 use crate::error::Cause;
 use crate::lock::lock;
 use crate::receiver::State;
@@ -34,7 +33,6 @@ pub(crate) fn prepare_for_it() -> Result<(), Cause> {
 
 struct Held {
     places: Vec<MutexGuard<'static, Option<State>>>,
-    _cache: cache::Guard,
 }
 
 thread_local! {
@@ -45,7 +43,6 @@ thread_local! {
 
 extern "C" fn before() {
     let held = Held {
-        _cache: cache::lock(),
         places: PLACES.iter().map(lock).collect(),
     };
     HELD.with(|cell| *cell.borrow_mut() = Some(held));

@@ -26,6 +26,7 @@
 
 // One noun, one file. What is public is named here and nowhere else.
 mod address;
+mod admission;
 mod cache;
 mod connections;
 mod credentials;
@@ -41,13 +42,16 @@ mod lock;
 mod marker;
 mod message;
 mod outgoing;
+mod passengers;
 mod path;
 mod probe;
 mod process;
 mod reach;
 mod receiver;
+mod route;
 mod self_pipe;
 mod send;
+mod sender;
 mod signal;
 mod sys;
 mod target;

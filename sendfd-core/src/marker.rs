@@ -30,6 +30,8 @@ pub(crate) struct Marker {
 pub(crate) enum Missing {
     /// The whole table was read and holds none.
     Absent,
+    /// There is one, of a later version of this library.
+    LaterVersion,
     /// The table may not be read, or there is no /proc.
     Unreadable(Errno),
 }
@@ -73,15 +75,26 @@ pub(crate) fn find<T>(
     sig: i32,
     mut accept: impl FnMut(Marker) -> Option<T>,
 ) -> Result<T, Missing> {
+    // Where /proc shows other processes by the same numbers, this one is not to be had.
+    let number = process.in_proc().map_err(Missing::Unreadable)?;
     let mut path = ArrayString::<32>::new();
-    let _ = write!(path, "/proc/{}/fd", process.pid());
+    let _ = write!(path, "/proc/{number}/fd");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let table =
         rustix::fs::open(path.as_str(), flags, Mode::empty()).map_err(Missing::Unreadable)?;
 
+    let mut later = false;
+    let mut tried = 0;
     let mut take = |number: &std::ffi::CStr| -> Result<Option<T>, Errno> {
         match read(table.as_fd(), number) {
-            Ok(Some(marker)) if marker.sig == sig => Ok(accept(marker)),
+            Ok(Link::Marker(marker)) if marker.sig == sig && tried < MAX_TRIED => {
+                tried += 1;
+                Ok(accept(marker))
+            }
+            Ok(Link::Later(of)) => {
+                later |= of == sig;
+                Ok(None)
+            }
             Ok(_) | Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -95,35 +108,65 @@ pub(crate) fn find<T>(
             return Ok(found);
         }
     }
-    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(&table, &mut buffer);
+    let mut seen = 0;
     while let Some(entry) = entries.next() {
+        seen += 1;
+        if seen > MAX_SEEN {
+            break;
+        }
         let entry = entry.map_err(Missing::Unreadable)?;
         let is_number = !entry.file_name().to_bytes().starts_with(b".");
         if is_number && let Some(found) = take(entry.file_name()).map_err(Missing::Unreadable)? {
             return Ok(found);
         }
     }
-    Err(Missing::Absent)
+    Err(if later {
+        Missing::LaterVersion
+    } else {
+        Missing::Absent
+    })
 }
 
-fn read(table: BorrowedFd<'_>, number: &std::ffi::CStr) -> Result<Option<Marker>, Errno> {
+/// How many numbers are looked at: a process that wants to keep others busy may have a million open. One
+/// that is so full has its marker where it is looked for first.
+const MAX_SEEN: usize = 100_000;
+
+/// How many markers of a signal are followed. More than one is rare, and somebody else's.
+const MAX_TRIED: usize = 16;
+
+/// What a link in /proc/PID/fd says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Marker(Marker),
+    /// A marker of a later version, for this signal.
+    Later(i32),
+    Other,
+}
+
+fn read(table: BorrowedFd<'_>, number: &std::ffi::CStr) -> Result<Link, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 128];
     let (link, _) = rustix::fs::readlinkat_raw(table, number, &mut buffer)?;
-    Ok(parse(link))
+    Ok(parse(link).unwrap_or(Link::Other))
 }
 
-fn parse(link: &[u8]) -> Option<Marker> {
+fn parse(link: &[u8]) -> Option<Link> {
     let name = std::str::from_utf8(link)
         .ok()?
-        .strip_prefix("/memfd:sendfd:1:")?;
+        .strip_prefix("/memfd:sendfd:")?;
     let mut words = name.strip_suffix(" (deleted)")?.split(':');
+    let version: u32 = words.next()?.parse().ok()?;
+    let sig = words.next()?.parse().ok()?;
+    if version > 1 {
+        return Some(Link::Later(sig));
+    }
     let marker = Marker {
-        sig: words.next()?.parse().ok()?,
+        sig,
         tx: words.next()?.parse().ok().filter(|number| *number >= 0)?,
         inode: words.next()?.parse().ok()?,
     };
-    words.next().is_none().then_some(marker)
+    (version == 1 && words.next().is_none()).then_some(Link::Marker(marker))
 }
 
 #[cfg(test)]
@@ -150,12 +193,18 @@ mod tests {
             "/memfd:sendfd:1:40:7 (deleted)",
             "/memfd:sendfd:1:40:-7:3 (deleted)",
             "/memfd:sendfd:1:40:7:3:4 (deleted)",
-            "/memfd:sendfd:2:40:7:3 (deleted)",
+            "/memfd:sendfd:0:40:7:3 (deleted)",
             "/tmp/memfd:sendfd:1:40:7:3 (deleted)",
             "socket:[40]",
         ] {
             assert_eq!(parse(link.as_bytes()), None, "{link}");
         }
+    }
+
+    #[test]
+    fn a_later_version_is_seen() {
+        let link = b"/memfd:sendfd:2:40:whatever comes (deleted)";
+        assert_eq!(parse(link), Some(Link::Later(40)));
     }
 
     #[test]

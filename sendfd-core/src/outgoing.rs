@@ -143,19 +143,13 @@ pub(crate) struct Key {
 pub(crate) struct Outgoing<'a> {
     header: Header,
     data: &'a [u8],
-    /// Set where the kernel would name another user than the one whose rights were checked.
+    /// The sender. The kernel names him itself if this is `None`.
     credentials: Option<UCred>,
 }
 
 impl<'a> Outgoing<'a> {
     #[inline]
-    pub(crate) fn new(
-        port: Port,
-        nfds: usize,
-        tag: u64,
-        data: &'a [u8],
-        credentials: Option<UCred>,
-    ) -> Result<Self, Cause> {
+    pub(crate) fn new(port: Port, nfds: usize, tag: u64, data: &'a [u8]) -> Result<Self, Cause> {
         let nfds = match u16::try_from(nfds) {
             Ok(0) => return Err(Cause::NoDescriptors),
             Ok(count) if nfds <= MAX_FDS => count,
@@ -174,8 +168,17 @@ impl<'a> Outgoing<'a> {
         Ok(Outgoing {
             header,
             data,
-            credentials,
+            credentials: None,
         })
+    }
+
+    /// The same, from a sender who names himself.
+    #[inline]
+    pub(crate) fn named(self, credentials: Option<UCred>) -> Self {
+        Outgoing {
+            credentials,
+            ..self
+        }
     }
 
     /// Whether it is no more than sendfd(2) can carry: one descriptor and nothing else.
@@ -196,7 +199,7 @@ impl<'a> Outgoing<'a> {
         self.data
     }
 
-    /// The sender as it has to be named, where that is not left to the kernel.
+    /// The sender, where his name is not left to the kernel.
     #[inline]
     pub(crate) fn credentials(&self) -> Option<UCred> {
         self.credentials
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn limits() {
         let port = Port::new(3).expect("a port");
-        let outgoing = |nfds, data: &[u8]| Outgoing::new(port, nfds, 0, data, None).map(drop);
+        let outgoing = |nfds, data: &[u8]| Outgoing::new(port, nfds, 0, data).map(drop);
         assert_eq!(outgoing(0, b""), Err(Cause::NoDescriptors));
         assert_eq!(outgoing(1, b""), Ok(()));
         assert_eq!(outgoing(MAX_FDS, &[0; MAX_DATA]), Ok(()));

@@ -42,7 +42,8 @@ impl Report {
     pub fn chosen(&self) -> Option<Path> {
         let allowed = reach::allowed(Paths::empty()).ok()?;
         let working = self.working() & allowed;
-        Path::ALL.into_iter().find(|path| working.contains(*path))
+        let mut paths = self.paths.iter().map(|report| report.path);
+        paths.find(|path| working.contains(*path))
     }
 }
 
@@ -60,12 +61,13 @@ pub fn probe(pid: u32, port: Port) -> Result<Report> {
     let attempt = Attempt::Probe { pid, sig };
     let probe = || {
         let process = Process::open(pid)?;
+        let seen = process.look()?;
         Ok(Report {
             pid,
             port,
-            paths: Path::ALL.map(|path| PathReport {
+            paths: reach::order(&seen).map(|path| PathReport {
                 path,
-                error: reach::reach_by(path, &process, sig)
+                error: reach::reach_by(path, &seen, sig)
                     .err()
                     .map(|cause| Error::new(attempt, cause)),
             }),

@@ -1,16 +1,20 @@
 //! Another process: held by pidfd, so that its pid cannot come to mean somebody else meanwhile.
 
 use std::fmt::Write as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrayvec::ArrayString;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use crate::error::Cause;
+use crate::sys;
 use crate::wait::timespec;
 
 /// A process that lived when it was opened.
@@ -19,6 +23,43 @@ pub(crate) struct Process {
     pid: u32,
     /// Absent on kernels before 5.3 and where a sandbox refuses pidfd_open.
     pidfd: Option<OwnedFd>,
+    /// Its number in /proc, with the generation that asked; see [`Process::in_proc`].
+    number: AtomicU64,
+}
+
+/// A process, and whose it was when it was looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    process: &'a Process,
+    /// `None` where /proc does not tell.
+    pub(crate) users: Option<Users>,
+}
+
+impl Deref for Seen<'_> {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        self.process
+    }
+}
+
+/// The users of a process, as numbered in this process's user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Users {
+    pub(crate) real: u32,
+    pub(crate) effective: u32,
+    pub(crate) saved: u32,
+}
+
+/// How far a process has come with its exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Not at all, as far as can be seen.
+    No,
+    /// Its main thread has, and others live on.
+    OfMainThread,
+    /// All of it.
+    Whole,
 }
 
 /// What tells a process from a later one with the same pid.
@@ -27,6 +68,13 @@ pub(crate) struct Identity {
     /// The inode of its pidfd, unique for as long as the machine runs, since Linux 6.9; before,
     /// the start time in clock ticks.
     unique: u64,
+}
+
+impl Identity {
+    /// Whether it is worth anything.
+    pub(crate) fn is_known(self) -> bool {
+        self.unique != 0
+    }
 }
 
 pub(crate) fn check(pid: u32) -> Result<Pid, Cause> {
@@ -42,10 +90,16 @@ pub(crate) fn own_pid() -> u32 {
     std::process::id()
 }
 
-/// The inode of this process's pid namespace, or 0 where /proc does not tell: two processes
-/// without /proc still find each other.
+/// The inode of this process's pid namespace, or 0 where neither /proc nor the kernel tells: two
+/// processes on such a machine still find each other.
 pub(crate) fn own_namespace() -> u64 {
-    rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino)
+    if let Ok(stat) = rustix::fs::stat(c"/proc/self/ns/pid") {
+        return stat.st_ino;
+    }
+    let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
+    let namespace = own.and_then(|own| sys::pid_namespace(own.as_fd()));
+    let stat = namespace.and_then(rustix::fs::fstat);
+    stat.map_or(0, |stat| stat.st_ino)
 }
 
 impl Process {
@@ -63,12 +117,29 @@ impl Process {
             },
             Err(errno) => return Err(errno.into()),
         };
-        let process = Process { pid, pidfd };
+        let process = Process {
+            pid,
+            pidfd,
+            number: AtomicU64::new(0),
+        };
         // A zombie can still be opened.
         if process.has_exited() {
             return Err(Cause::NoSuchProcess);
         }
         Ok(process)
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self, Errno> {
+        Ok(Process {
+            pid: self.pid,
+            pidfd: self.try_clone_pidfd()?,
+            number: AtomicU64::new(self.number.load(Ordering::Relaxed)),
+        })
+    }
+
+    /// Leaves the descriptor alone, which has been closed by others and may be theirs by now.
+    pub(crate) fn abandon(&mut self) {
+        std::mem::forget(self.pidfd.take());
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -87,20 +158,24 @@ impl Process {
     }
 
     pub(crate) fn has_exited(&self) -> bool {
-        self.exits_within(Duration::ZERO).unwrap_or(false)
+        match &self.pidfd {
+            Some(pidfd) => has_exited(pidfd.as_fd()),
+            None => check(self.pid).map(test_kill_process) == Ok(Err(Errno::SRCH)),
+        }
     }
 
     /// Sleeps until the process has exited, for `time` at most.
     pub(crate) fn exits_within(&self, time: Duration) -> Result<bool, Cause> {
-        let Some(pidfd) = &self.pidfd else {
-            if !time.is_zero() {
-                std::thread::sleep(time);
+        match &self.pidfd {
+            Some(pidfd) => {
+                let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+                Ok(poll(&mut fds, timespec(time).as_ref())? > 0)
             }
-            let alive = check(self.pid).map(test_kill_process)?;
-            return Ok(alive == Err(Errno::SRCH));
-        };
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        Ok(poll(&mut fds, timespec(time).as_ref())? > 0)
+            None => {
+                poll(&mut [], timespec(time).as_ref())?;
+                Ok(self.has_exited())
+            }
+        }
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -110,49 +185,212 @@ impl Process {
         }
     }
 
-    /// Field 22 of /proc/PID/stat.
-    fn start_time(&self) -> Option<u64> {
-        let mut buffer = [0; 1024];
-        let bytes = self.read_proc("stat", &mut buffer)?;
-        // The name of the program, in parentheses, may itself contain anything.
-        let name_end = bytes.iter().rposition(|byte| *byte == b')')?;
-        let fields = std::str::from_utf8(bytes.get(name_end + 1..)?).ok()?;
-        fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    /// Looks whose it is.
+    pub(crate) fn look(&self) -> Result<Seen<'_>, Cause> {
+        Ok(Seen {
+            process: self,
+            users: told(self.users())?.flatten(),
+        })
     }
 
-    /// The real and the saved user, in this process's user namespace: those that kill(2) compares
-    /// with.
-    pub(crate) fn users(&self) -> Option<[u32; 2]> {
-        let mut buffer = [0; 4096];
+    /// Whether it is exiting, as far as can be told shortly: it may still be found, but its memory and its
+    /// descriptors are gone, and the kernel refuses to look into it with all kinds of errors.
+    pub(crate) fn is_leaving(&self) -> bool {
+        match self.exit() {
+            Exit::No => self.has_exited(),
+            Exit::Whole => true,
+            // The others may just not have run since they were killed.
+            Exit::OfMainThread => {
+                self.exits_within(Duration::from_millis(10))
+                    .unwrap_or(false)
+                    || self.exit() == Exit::Whole
+            }
+        }
+    }
+
+    /// Whether its main thread has exited while others live on. Nothing can be fetched from it then.
+    pub(crate) fn lost_its_main_thread(&self) -> bool {
+        self.exit() == Exit::OfMainThread
+    }
+
+    fn exit(&self) -> Exit {
+        let mut buffer = [0; 512];
+        let main = self.read_proc("stat", &mut buffer).ok();
+        let main = main.and_then(is_exiting);
+        if main != Some(true) {
+            return Exit::No;
+        }
+        let mut path = ArrayString::<32>::new();
+        let Ok(number) = self.in_proc() else {
+            return Exit::No;
+        };
+        let _ = write!(path, "/proc/{number}/task");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(tasks) = rustix::fs::open(path.as_str(), flags, Mode::empty()) else {
+            return Exit::Whole;
+        };
+        let mut entries = [MaybeUninit::uninit(); 1024];
+        let mut entries = RawDir::new(&tasks, &mut entries);
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name().to_bytes();
+            if name.starts_with(b".") {
+                continue;
+            }
+            let mut file = ArrayString::<32>::new();
+            let _ = write!(file, "task/{}/stat", name.escape_ascii());
+            // A thread that is gone meanwhile has exited.
+            let stat = self.read_proc(&file, &mut buffer).ok();
+            if stat.and_then(is_exiting) == Some(false) {
+                return Exit::OfMainThread;
+            }
+        }
+        Exit::Whole
+    }
+
+    /// Field 22 of /proc/PID/stat.
+    fn start_time(&self) -> Option<u64> {
+        let mut buffer = [0; 512];
+        stat_field(self.read_proc("stat", &mut buffer).ok()?, 22)
+    }
+
+    /// The users, in this process's user namespace.
+    fn users(&self) -> Result<Option<Users>, Errno> {
+        let mut buffer = [0; 1024];
         let status = self.read_proc("status", &mut buffer)?;
-        let mut words = field(status, "Uid:")?.split_ascii_whitespace();
-        let real = words.next()?.parse().ok()?;
-        let saved = words.nth(1)?.parse().ok()?;
-        Some([real, saved])
+        let mut words = field(status, "Uid:")
+            .unwrap_or_default()
+            .split_ascii_whitespace()
+            .map(|word| word.parse().ok());
+        let mut next = || words.next().flatten();
+        Ok(match (next(), next(), next()) {
+            (Some(real), Some(effective), Some(saved)) => Some(Users {
+                real,
+                effective,
+                saved,
+            }),
+            _ => None,
+        })
     }
 
     /// How the process is addressed from inside a pid namespace below this one, if it is in one:
     /// the inode of that and the pid there.
     pub(crate) fn in_inner_namespace(&self) -> Option<(u64, u32)> {
-        let mut buffer = [0; 4096];
-        let status = self.read_proc("status", &mut buffer)?;
+        let mut buffer = [0; 1024];
+        let status = self.read_proc("status", &mut buffer).ok()?;
         // One number for each namespace from this one to the process's own.
         let pids = field(status, "NSpid:")?.split_ascii_whitespace().skip(1);
         let pid = pids.last()?.parse().ok()?;
-        let mut path = ArrayString::<32>::new();
-        write!(path, "/proc/{}/ns/pid", self.pid).ok()?;
-        let namespace = rustix::fs::stat(path.as_str()).ok()?.st_ino;
-        Some((namespace, pid))
+        let namespace = self.namespace("pid")?;
+        (namespace != own_namespace()).then_some((namespace, pid))
     }
 
-    fn read_proc<'a>(&self, file: &str, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    /// The inode of one of its namespaces. Told only to those who could trace it.
+    pub(crate) fn namespace(&self, kind: &str) -> Option<u64> {
         let mut path = ArrayString::<32>::new();
-        write!(path, "/proc/{}/{file}", self.pid).ok()?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
-        let length = rustix::io::read(&opened, &mut *buffer).ok()?;
-        buffer.get(..length)
+        write!(path, "/proc/{}/ns/{kind}", self.in_proc().ok()?).ok()?;
+        Some(rustix::fs::stat(path.as_str()).ok()?.st_ino)
     }
+
+    /// By which number it is found in /proc. That may be mounted for another pid namespace than this
+    /// process's, where the pid is somebody else's: then the pidfd tells. ENOENT without /proc, and where
+    /// the process cannot be seen there.
+    pub(crate) fn in_proc(&self) -> Result<u32, Errno> {
+        let generation = u64::from(sys::generation());
+        let known = self.number.load(Ordering::Relaxed);
+        if known >> 32 == generation {
+            return Ok(known as u32);
+        }
+        let found = self.find_in_proc()?;
+        let known = generation << 32 | u64::from(found);
+        self.number.store(known, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    fn find_in_proc(&self) -> Result<u32, Errno> {
+        let mut path = ArrayString::<40>::new();
+        let Some(pidfd) = &self.pidfd else {
+            let mut link = [MaybeUninit::uninit(); 16];
+            let cwd = rustix::fs::CWD;
+            let (own, _) = rustix::fs::readlinkat_raw(cwd, c"/proc/self", &mut link)?;
+            let mut wanted = ArrayString::<16>::new();
+            let _ = write!(wanted, "{}", own_pid());
+            return if own == wanted.as_bytes() {
+                Ok(self.pid)
+            } else {
+                Err(Errno::NOENT)
+            };
+        };
+        let _ = write!(path, "/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+        let mut buffer = [0; 512];
+        let info = read_file(path.as_str(), &mut buffer)?;
+        // -1 once it has exited and was waited for, 0 where it cannot be seen.
+        field(info, "Pid:")
+            .and_then(|number| number.trim().parse().ok())
+            .filter(|number| *number != 0)
+            .ok_or(Errno::NOENT)
+    }
+
+    pub(crate) fn read_proc<'a>(
+        &self,
+        file: &str,
+        buffer: &'a mut [u8],
+    ) -> Result<&'a [u8], Errno> {
+        let mut path = ArrayString::<64>::new();
+        let _ = write!(path, "/proc/{}/{file}", self.in_proc()?);
+        read_file(path.as_str(), buffer)
+    }
+}
+
+impl Seen<'_> {
+    /// Whether it is, in whatever respect, another user's than the one this process is.
+    pub(crate) fn is_of_another_user(&self) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        self.users
+            .is_some_and(|users| [users.real, users.effective, users.saved] != [own; 3])
+    }
+
+    /// Whether an inbox that this user made is the process's own. Whoever starts a set-user-ID program can
+    /// leave it an inbox to inherit and keep a copy of the receiving end.
+    pub(crate) fn may_have_made(&self, maker: u32) -> bool {
+        self.users
+            .is_none_or(|users| maker == users.effective || maker == 0)
+    }
+}
+
+/// Reads the beginning of a small file.
+pub(crate) fn read_file<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let length = rustix::io::read(&opened, &mut *buffer)?;
+    Ok(&buffer[..length])
+}
+
+/// What was told; nothing where it is not told of this target; an error where this process or the machine
+/// lacks what it takes to ask.
+pub(crate) fn told<T>(answer: Result<T, Errno>) -> Result<Option<T>, Cause> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(errno.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A field of /proc/PID/stat, counted from 1 as proc_pid_stat(5) does.
+fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
+    // The name of the program, in parentheses, may itself contain anything.
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+    fields
+        .split_ascii_whitespace()
+        .nth(number - 3)?
+        .parse()
+        .ok()
+}
+
+/// Whether a thread's stat says that it is exiting.
+fn is_exiting(stat: &[u8]) -> Option<bool> {
+    const PF_EXITING: u64 = 4;
+    Some(stat_field(stat, 9)? & PF_EXITING != 0)
 }
 
 /// A line of /proc/PID/status. The name of the program, on a line of its own, need not be UTF-8.
@@ -173,8 +411,16 @@ fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
 
 /// Whether the process that a pidfd refers to has exited.
 pub(crate) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    poll(&mut fds, timespec(Duration::ZERO).as_ref()) != Ok(0)
+    loop {
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        match poll(&mut fds, timespec(Duration::ZERO).as_ref()) {
+            Ok(ready) => return ready > 0,
+            // A signal says nothing about the process.
+            Err(Errno::INTR) => {}
+            // No memory, which says nothing about it either.
+            Err(_) => return false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +434,10 @@ mod tests {
         assert_ne!(own.identity(), Identity { unique: 0 });
         assert_ne!(own.start_time(), None);
         let uid = rustix::process::getuid().as_raw();
-        assert_eq!(own.users(), Some([uid, uid]));
+        let users = own.look().expect("seen").users.expect("/proc");
+        assert_eq!([users.real, users.effective, users.saved], [uid; 3]);
+        assert_eq!(own.in_proc(), Ok(own_pid()));
+        assert!(!own.is_leaving() && !own.lost_its_main_thread());
         assert_eq!(own.in_inner_namespace(), None);
         assert_ne!(own_namespace(), 0);
     }
@@ -207,5 +456,27 @@ mod tests {
         let status = b"Name:\t\xff\nUid:\t1\t2\t3\t4\n";
         assert_eq!(field(status, "Uid:"), Some("\t1\t2\t3\t4"));
         assert_eq!(field(status, "NSpid:"), None);
+    }
+
+    #[test]
+    fn a_child_that_has_exited_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().expect("a child");
+        let process = Process::open(child.id());
+        child.wait().expect("waited for");
+        if let Ok(process) = process {
+            assert!(process.has_exited() && process.is_leaving());
+        }
+    }
+
+    #[test]
+    fn stat_fields_behind_a_strange_program_name() {
+        let stat = b"12 (a) 9 (b) R 1 12 12 0 -1 4194308 0 0 0";
+        assert_eq!(stat_field(stat, 4), Some(1));
+        assert_eq!(is_exiting(stat), Some(true));
+        assert_eq!(
+            is_exiting(b"12 (a) R 1 12 12 0 -1 4194304 0 0 0"),
+            Some(false)
+        );
+        assert_eq!(is_exiting(b"12 (a) R 1"), None);
     }
 }

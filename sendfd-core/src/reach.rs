@@ -2,12 +2,13 @@
 
 use std::sync::OnceLock;
 
-use rustix::process::{geteuid, test_kill_process};
+use rustix::process::geteuid;
 
+use crate::admission;
 use crate::error::{Cause, Denial};
 use crate::link::{Link, name};
 use crate::path::{Path, Paths};
-use crate::process::{self, Process};
+use crate::process::{Process, Seen};
 
 type Answer<T> = Result<T, Cause>;
 
@@ -35,21 +36,46 @@ fn environment() -> Answer<Paths> {
 }
 
 /// Tries the paths in order and answers the most telling of what stands in the way.
-pub(crate) fn reach(process: &Process, sig: i32, paths: Paths) -> Answer<Link> {
+pub(crate) fn first<T>(
+    process: &Process,
+    sig: i32,
+    paths: Paths,
+    mut reach: impl FnMut(Path, &Seen<'_>) -> Answer<T>,
+) -> Answer<T> {
+    let seen = process.look()?;
     let mut refusal = Cause::PathNotOffered(Paths::empty());
-    for path in Path::ALL {
+    for path in order(&seen) {
         if !paths.contains(path) {
             continue;
         }
-        match reach_by(path, process, sig) {
-            Ok(link) => return Ok(link),
+        match reach(path, &seen) {
+            Ok(reached) => return Ok(reached),
             Err(cause) => refusal = more_telling(refusal, cause),
         }
         if weight(refusal) == FINAL {
             break;
         }
     }
-    Err(refusal)
+    Err(explain(&seen, sig, refusal))
+}
+
+/// The order in which the paths to a process are tried. Another user's process is not reached into where
+/// it can be connected to: what it keeps at a number is its own affair, and may be made to keep whoever
+/// looks at it waiting.
+pub(crate) fn order(process: &Seen<'_>) -> [Path; 3] {
+    if process.is_of_another_user() {
+        [Path::Syscall, Path::Name, Path::Pidfd]
+    } else {
+        Path::ALL
+    }
+}
+
+/// What is known of a refusal beyond what the paths found.
+fn explain(process: &Seen<'_>, _sig: i32, refusal: Cause) -> Cause {
+    if weight(refusal) != FINAL && process.is_leaving() {
+        return Cause::NoSuchProcess;
+    }
+    refusal
 }
 
 /// Which of two refusals says more about the target: the first, unless the second says more.
@@ -70,9 +96,13 @@ const FINAL: u8 = 9;
 fn weight(cause: Cause) -> u8 {
     match cause {
         Cause::PathNotOffered(_) => 0,
+        Cause::NoProc => 1,
         Cause::NotPermitted(Denial::Ptrace | Denial::Signal | Denial::Name) => 1,
         Cause::NotListening => 3,
-        Cause::QueueFull | Cause::AddressTaken { .. } => 4,
+        Cause::QueueFull
+        | Cause::AddressTaken { .. }
+        | Cause::LaterVersion
+        | Cause::MainThreadLeft => 4,
         // It does listen: its marker was seen.
         Cause::NotPermitted(Denial::Seccomp | Denial::Yama(_)) => 5,
         Cause::NotAccepted { .. } => 6,
@@ -85,9 +115,9 @@ fn weight(cause: Cause) -> u8 {
 }
 
 /// Reaches the target by one path and makes sure that it will accept what this process sends.
-pub(crate) fn reach_by(path: Path, process: &Process, sig: i32) -> Answer<Link> {
+pub(crate) fn reach_by(path: Path, process: &Seen<'_>, sig: i32) -> Answer<Link> {
     let link = Link::reach(path, process, sig)?;
-    if matches!(link, Link::Syscall(_)) || is_accepted(process) {
+    if matches!(link, Link::Syscall(_)) || admission::is_admitted(process)? {
         return Ok(link);
     }
     // The target may have named this user: then there is an address for it.
@@ -100,20 +130,17 @@ pub(crate) fn reach_by(path: Path, process: &Process, sig: i32) -> Answer<Link> 
     }
 }
 
-/// Whether this process's effective user is one that may signal the target, without regard to
-/// capabilities: those the receiver cannot see in a message's credentials.
-fn is_accepted(process: &Process) -> bool {
-    let own = geteuid();
-    let may_signal =
-        || process::check(process.pid()).is_ok_and(|pid| test_kill_process(pid).is_ok());
-    if own.is_root() {
-        // Root of another user namespace may be nobody there.
-        return may_signal();
+/// Whether the target will accept what this process sends over a link that there is already.
+pub(crate) fn check(link: &Link, process: &Seen<'_>, sig: i32) -> Answer<()> {
+    if matches!(link, Link::Syscall(_)) || admission::is_admitted(process)? {
+        return Ok(());
     }
-    match process.users() {
-        Some(users) => users.contains(&own.as_raw()),
-        // /proc is absent or hides the processes of others.
-        None => may_signal(),
+    let uid = geteuid().as_raw();
+    match name::reach_as(process, sig, Some(uid)) {
+        // The receiver judges each message by its sender, over whatever connection it comes.
+        Ok(_) => Ok(()),
+        Err(Cause::NotListening) => Err(Cause::NotAccepted { uid }),
+        Err(cause) => Err(cause),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cache;
 use crate::error::{Attempt, Cause, Error, Result};
 use crate::outgoing::{Key, Outgoing, Patience, SendOptions};
+use crate::passengers::Passengers;
 use crate::process;
 use crate::reach;
 use crate::signal::Port;
@@ -27,8 +28,9 @@ pub fn send(pid: u32, port: Port, fd: impl AsFd) -> Result<()> {
 /// Blocks only as long as [`SendOptions::wait`] allows. `fds` are only borrowed. On an error,
 /// nothing was sent.
 ///
-/// The target is kept open in a small cache of this process, so that sending to it again is one
-/// system call; a cached target costs one descriptor. For hot loops, see [`Target`]. Threads may
+/// The target is kept open in a small cache of this process, so that sending to it again is two system
+/// calls, of which one looks whether the descriptor in the cache was closed by the program; a cached
+/// target costs two descriptors. For hot loops, see [`Target`]. Threads may
 /// call this at the same time. Not for use in a signal handler: see [`Target::send`].
 ///
 /// # Errors
@@ -69,20 +71,21 @@ fn send_cached(
 ) -> std::result::Result<(), Cause> {
     process::check(pid)?;
     // Bad arguments are found before anything is opened.
-    Outgoing::new(port, fds.len(), options.tag, options.data, None)?;
+    Outgoing::new(port, fds.len(), options.tag, options.data)?;
     let patience = Patience::new(options.wait, options.wait_for);
     let paths = reach::allowed(options.paths)?;
     let key = Key { pid, port, paths };
+    let mut passengers = Passengers::new(fds);
 
     if let Some(target) = cache::get(key) {
-        match target.send_until(fds, options, patience) {
+        match target.send_until(&mut passengers, options, patience) {
             // What was opened is gone, but the pid may be somebody else's by now.
             Err(Cause::NoSuchProcess) => cache::forget(key),
             result => return result,
         }
     }
-    let target = Arc::new(Target::open_until(key, patience)?);
-    target.send_until(fds, options, patience)?;
+    let target = Arc::new(Target::open_until(key, &mut passengers, patience)?);
+    target.send_until(&mut passengers, options, patience)?;
     cache::put(key, target);
     Ok(())
 }

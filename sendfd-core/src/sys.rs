@@ -2,6 +2,8 @@
 //! file of this crate that may say `unsafe`.
 #![allow(unsafe_code)]
 
+mod lineage;
+
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -13,6 +15,8 @@ use crate::credentials::Credentials;
 use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::signal;
 use crate::wire::HEADER_LEN;
+
+pub(crate) use lineage::{PerProcess, generation};
 
 /// errno of the call that just failed.
 fn last_errno() -> Errno {
@@ -383,9 +387,35 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// What tells a socket from all others as long as the machine runs, or what became of its number: EBADF,
+/// ENOTSOCK. Asks no file system, whatever the number is by now.
+///
+/// # References
+/// - [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html); `SO_COOKIE`, since Linux 4.12
+pub(crate) fn cookie(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let mut cookie = 0_u64;
+    socket_option(socket, libc::SO_COOKIE, &mut cookie)?;
+    Ok(cookie)
+}
+
+/// The pid namespace of the process that a pidfd refers to, where there is no /proc to tell it: since
+/// Linux 6.11.
+///
+/// # References
+/// - [ioctl_pidfd](https://man7.org/linux/man-pages/man2/PIDFD_GET_PID_NAMESPACE.2const.html)
+pub(crate) fn pid_namespace(pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const PIDFD_GET_PID_NAMESPACE: u64 = 0xFF05;
+    // SAFETY: the call takes no pointer, and answers a new descriptor or -1.
+    unsafe {
+        let number = libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE as _, 0);
+        check(number.into())?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
 fn socket_option<T: Copy>(socket: BorrowedFd<'_>, option: i32, value: &mut T) -> Result<(), Errno> {
     let mut len = mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: `value` has room for `len` bytes, and both callers' types are plain numbers.
+    // SAFETY: `value` has room for `len` bytes, and all callers' types are plain numbers.
     let answer = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -465,6 +495,18 @@ pub(crate) fn nanoseconds() -> u64 {
     };
     // SAFETY: a valid pointer; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The same clock as far as the kernel has counted it, some milliseconds coarse, without a system call.
+#[inline]
+pub(crate) fn tick() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid pointer; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
     (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
 }
 

@@ -1,44 +1,48 @@
 //! A process that was reached and can be sent to again and again.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt::Write as _;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::UCred;
-use rustix::process::{getegid, geteuid, getpid, getuid};
+use rustix::io::Errno;
 
 use crate::error::{Attempt, Cause, Error, Result};
-use crate::link::Link;
+use crate::link::{Link, Unsent};
 use crate::outgoing::{Key, Outgoing, Patience, SendOptions, TargetOptions};
+use crate::passengers::Passengers;
 use crate::path::{Path, Paths};
-use crate::process::{self, Identity, Process};
-use crate::reach::{self, reach};
+use crate::process::{self, Process};
+use crate::reach;
+use crate::route::{Reopened, Route};
+use crate::sender::Sender;
 use crate::signal::Port;
 use crate::sys;
 use crate::wait::{Deadline, timespec};
 
-/// A process, at one of its signals, opened for sending. It costs this process one descriptor.
+/// A process, at one of its ports, opened for sending. It costs this process two descriptors, which all
+/// targets share that lead there by the same path.
 ///
 /// It stands for the process that had the pid when it was opened: when that has exited, sending
 /// fails with `ESRCH`, also when another process has the pid by then. It keeps to one path, except
-/// that what the system call cannot carry (a tag, data, several descriptors) goes another way, for
-/// which one more descriptor is opened when it is first needed.
+/// that what the system call cannot carry (a tag, data, several descriptors) goes another way, which
+/// is opened when it is first needed.
+///
+/// It sends as the user that this process was when it was opened. When this process is another user
+/// by then, the target is asked again, and refuses with `EPERM` or is sent to as the new user.
 ///
 /// Threads may share it. A forked child may go on using its copy.
 #[derive(Debug)]
 pub struct Target {
     /// By what it was opened; `paths` are those allowed.
     key: Key,
-    identity: Identity,
-    /// Whether the kernel would name another user than the effective one, whose rights count.
-    names_effective: bool,
-    link: Link,
-    /// For what `link` cannot carry, if that is the system call.
-    side: OnceLock<Link>,
-    /// Set while some thread opens one of the links again.
-    reopening: AtomicBool,
+    sender: Sender,
+    route: Arc<Route>,
+    /// For what `route` cannot carry, if that is the system call.
+    side: OnceLock<Arc<Route>>,
 }
 
 impl Target {
@@ -60,7 +64,11 @@ impl Target {
         let open = || {
             process::check(pid)?;
             let paths = reach::allowed(options.paths)?;
-            Self::open_until(Key { pid, port, paths }, patience)
+            Self::open_until(
+                Key { pid, port, paths },
+                &mut Passengers::new(&[]),
+                patience,
+            )
         };
         open().map_err(|cause| {
             let sig = port.signal();
@@ -71,7 +79,7 @@ impl Target {
     /// The path that it uses.
     #[must_use]
     pub fn path(&self) -> Path {
-        self.link.path()
+        self.route.link.path()
     }
 
     /// The pid that it was opened by.
@@ -98,7 +106,7 @@ impl Target {
     ///
     /// [ioctl(2)]: https://man7.org/linux/man-pages/man2/ioctl.2.html
     pub fn queued(&self) -> Result<usize> {
-        let queued = match self.link.socket() {
+        let queued = match self.route.link.socket() {
             Some(socket) => sys::queued(socket.as_fd()).map_err(Cause::from),
             None => Err(Cause::PathNotOffered(Paths::SYSCALL)),
         };
@@ -120,7 +128,8 @@ impl Target {
     /// As [`send_with`](crate::send_with).
     #[inline]
     pub fn send(&self, fds: &[BorrowedFd<'_>], options: &SendOptions<'_>) -> Result<()> {
-        self.send_until(fds, options, Patience::new(options.wait, options.wait_for))
+        let patience = Patience::new(options.wait, options.wait_for);
+        self.send_until(&mut Passengers::new(fds), options, patience)
             .map_err(|cause| self.error(|pid, sig| Attempt::Send { pid, sig }, cause))
     }
 
@@ -129,158 +138,168 @@ impl Target {
         Error::new(attempt(pid, port.signal()), cause)
     }
 
-    pub(crate) fn open_until(key: Key, patience: Patience) -> Answer<Self> {
+    pub(crate) fn open_until(
+        key: Key,
+        passengers: &mut Passengers<'_>,
+        patience: Patience,
+    ) -> Answer<Self> {
         let process = Process::open(key.pid)?;
+        // Before the target is asked: it may not be told of a user that this process is no more.
+        let sender = Sender::now();
         let mut pause = Pause::new(patience.deadline);
-        let link = loop {
-            match reach(&process, key.port.signal(), key.paths) {
-                Err(cause) if patience.covers(cause) => pause.sleep(&process, cause)?,
+        let route = loop {
+            match Route::open(&process, key.port, key.paths) {
+                Err(cause) if patience.covers(cause) => pause.sleep(&process, cause, passengers)?,
                 result => break result?,
             }
         };
         Ok(Target {
             key,
-            identity: process.identity(),
-            names_effective: geteuid() != getuid(),
-            link,
+            sender,
+            route,
             side: OnceLock::new(),
-            reopening: AtomicBool::new(false),
         })
+    }
+
+    /// Whether its descriptor is still its own.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.route.is_intact()
     }
 
     #[inline]
     pub(crate) fn send_until(
         &self,
-        fds: &[BorrowedFd<'_>],
+        passengers: &mut Passengers<'_>,
         options: &SendOptions<'_>,
         patience: Patience,
     ) -> Answer<()> {
-        let credentials = self.names_effective.then(effective_credentials);
-        let outgoing = Outgoing::new(
-            self.key.port,
-            fds.len(),
-            options.tag,
-            options.data,
-            credentials,
-        )?;
-        let link = self.link_for(&outgoing, patience)?;
-        if !options.paths.is_empty() && !options.paths.contains(link.path()) {
+        let outgoing = Outgoing::new(self.key.port, passengers.len(), options.tag, options.data)?;
+        let route = self.route_for(&outgoing, passengers, patience)?;
+        if !options.paths.is_empty() && !options.paths.contains(route.link.path()) {
             return Err(Cause::PathNotOffered(options.paths));
         }
-        match link.send(fds, &outgoing) {
-            Err(cause) => self.send_again(link, fds, &outgoing, cause, patience),
+        if !route.lives() {
+            return Err(Cause::NoSuchProcess);
+        }
+        let named = outgoing.named(self.sender.named());
+        match passengers.lend(None, |fds| route.link.send(fds, &named)) {
+            Err(why) => self.send_again(route, passengers, &outgoing, why, patience),
             Ok(()) => Ok(()),
         }
     }
 
-    /// The link that can carry the message.
+    /// The route that can carry the message.
     #[inline]
-    fn link_for(&self, outgoing: &Outgoing<'_>, patience: Patience) -> Answer<&Link> {
-        if outgoing.is_bare() || !matches!(self.link, Link::Syscall(_)) {
-            return Ok(&self.link);
+    fn route_for(
+        &self,
+        outgoing: &Outgoing<'_>,
+        passengers: &mut Passengers<'_>,
+        patience: Patience,
+    ) -> Answer<&Route> {
+        if outgoing.is_bare() || !matches!(self.route.link, Link::Syscall(_)) {
+            return Ok(&self.route);
         }
         if let Some(side) = self.side.get() {
             return Ok(side);
         }
-        let others = self.key.paths - Paths::SYSCALL;
-        if others.is_empty() {
+        let paths = self.key.paths - Paths::SYSCALL;
+        if paths.is_empty() {
             return Err(Cause::PathNotOffered(Paths::SYSCALL));
         }
-        let side = Self::open_until(
-            Key {
-                paths: others,
-                ..self.key
-            },
-            patience,
-        )?;
-        if side.identity != self.identity {
-            return Err(Cause::NoSuchProcess);
-        }
-        Ok(self.side.get_or_init(|| side.link))
+        let process = self.route.process();
+        let mut pause = Pause::new(patience.deadline);
+        let side = loop {
+            match Route::open(process, self.key.port, paths) {
+                Err(cause) if patience.covers(cause) => pause.sleep(process, cause, passengers)?,
+                result => break result?,
+            }
+        };
+        Ok(self.side.get_or_init(|| side))
     }
 
-    /// Sending failed: waits or opens the link again, whatever `cause` asks for, and tries again.
+    /// Sending failed: waits or opens the link again, whatever the reason asks for, and tries again.
     #[cold]
     fn send_again(
         &self,
-        link: &Link,
-        fds: &[BorrowedFd<'_>],
+        route: &Route,
+        passengers: &mut Passengers<'_>,
         outgoing: &Outgoing<'_>,
-        mut cause: Cause,
+        mut why: Unsent,
         patience: Patience,
     ) -> Answer<()> {
-        // A receiver at its limit may close a connection as soon as it is opened. The caller is
-        // told of a queue that has no room rather than kept waiting.
-        for _ in 0..MAX_REOPENED {
-            while lacks_room(cause) && patience.deadline.waits() {
-                wait_for_room(link, patience.deadline)?;
-                match link.send(fds, outgoing) {
-                    Ok(()) => return Ok(()),
-                    Err(next) => cause = next,
+        let mut pause = Pause::new(patience.deadline);
+        let mut reopened = 0;
+        let mut introduced = 0;
+        loop {
+            match why {
+                Unsent::Gone => match route.reopen() {
+                    // A receiver at its limit may let a connection go as soon as it is opened.
+                    Ok(Reopened::Done) if reopened < MAX_REOPENED => reopened += 1,
+                    Ok(_) => pause.sleep(route.process(), Cause::QueueFull, passengers)?,
+                    Err(cause) if patience.covers(cause) => {
+                        pause.sleep(route.process(), cause, passengers)?;
+                    }
+                    Err(cause) => return Err(cause),
+                },
+                Unsent::Refused(errno) if introduced < MAX_INTRODUCED => {
+                    introduced += 1;
+                    self.introduce(route, passengers, errno)?;
                 }
+                Unsent::Refused(errno) => return Err(errno.into()),
+                Unsent::For(cause) if passes(cause) && patience.deadline.waits() => {
+                    pause.for_room(route, cause, passengers)?;
+                }
+                Unsent::For(cause) => return Err(cause),
             }
-            if cause != Cause::ShutDown {
-                return Err(cause);
-            }
-            self.reopen(link, patience)?;
-            match link.send(fds, outgoing) {
+            let named = outgoing.named(self.sender.named());
+            match passengers.lend(None, |fds| route.link.send(fds, &named)) {
                 Ok(()) => return Ok(()),
-                Err(next) => cause = next,
+                Err(next) => why = next,
             }
         }
-        Err(Cause::QueueFull)
     }
 
-    /// The inbox behind `link` is gone: the receiver was closed, let the connection go, or died.
-    ///
-    /// The new socket takes the number of the old one, so that threads which are sending over it,
-    /// or are interrupted by a signal handler that does, need no lock.
-    fn reopen(&self, link: &Link, patience: Patience) -> Answer<()> {
-        let Some(socket) = link.socket() else {
-            return Err(Cause::NoSuchProcess);
-        };
-        let process = Process::open(self.key.pid)?;
-        if process.identity() != self.identity {
-            return Err(Cause::NoSuchProcess);
+    /// The kernel refused the message (EPERM, EINVAL). If that was because this process is not who it was
+    /// when the target was opened, the target is asked about the one it is now.
+    fn introduce(&self, route: &Route, passengers: &Passengers<'_>, errno: Errno) -> Answer<()> {
+        if self.sender.ask_again() {
+            return reach::check(
+                &route.link,
+                &route.process().look()?,
+                self.key.port.signal(),
+            );
         }
-        let mut pause = Pause::new(patience.deadline);
-        if self.reopening.swap(true, Ordering::Acquire) {
-            // Another thread is at it. Its messages and ours must not take two connections.
-            return pause.sleep(&process, Cause::QueueFull);
-        }
-        let result = loop {
-            match reach(&process, self.key.port.signal(), link.path().into()) {
-                Ok(new) => {
-                    let new = new.socket().ok_or(Cause::NoSuchProcess);
-                    break new.and_then(|new| Ok(sys::replace(socket.as_fd(), new)?));
-                }
-                Err(cause) if patience.covers(cause) => match pause.sleep(&process, cause) {
-                    Ok(()) => {}
-                    Err(cause) => break Err(cause),
-                },
-                Err(cause) => break Err(cause),
-            }
-        };
-        self.reopening.store(false, Ordering::Release);
-        result
+        Err(match errno {
+            Errno::INVAL if passengers.lend(None, holds_io_uring) => Cause::CannotTravel,
+            other => other.into(),
+        })
     }
 }
 
-const MAX_REOPENED: usize = 8;
+const MAX_REOPENED: u32 = 8;
+
+/// This process may change its user while it sends.
+const MAX_INTRODUCED: u32 = 4;
 
 type Answer<T> = std::result::Result<T, Cause>;
 
-fn effective_credentials() -> UCred {
-    UCred {
-        pid: getpid(),
-        uid: geteuid(),
-        gid: getegid(),
-    }
+/// Whether the target will have room again when it receives.
+fn passes(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::QueueFull | Cause::TargetTableFull | Cause::TooManyInFlight
+    )
 }
 
-/// Whether the target will have room again when it receives.
-fn lacks_room(cause: Cause) -> bool {
-    matches!(cause, Cause::QueueFull | Cause::TargetTableFull)
+/// Whether one of them is an io_uring, which the kernel lets nobody send.
+fn holds_io_uring(fds: &[BorrowedFd<'_>]) -> bool {
+    fds.iter().any(|fd| {
+        let mut path = ArrayString::<32>::new();
+        let _ = write!(path, "/proc/self/fd/{}", fd.as_raw_fd());
+        let mut link = [MaybeUninit::uninit(); 64];
+        let read = rustix::fs::readlinkat_raw(rustix::fs::CWD, path.as_str(), &mut link);
+        read.is_ok_and(|(link, _)| link == b"anon_inode:[io_uring]")
+    })
 }
 
 /// Waits, longer each time, until something is worth another try.
@@ -290,42 +309,68 @@ struct Pause {
 }
 
 impl Pause {
+    const FIRST: Duration = Duration::from_micros(500);
+
     fn new(deadline: Deadline) -> Self {
         Pause {
             deadline,
-            time: Duration::from_micros(500),
+            time: Self::FIRST,
         }
     }
 
-    /// Fails with `cause` where no waiting was allowed, and at once when the process exits.
-    fn sleep(&mut self, process: &Process, cause: Cause) -> Answer<()> {
+    /// For how long to wait now. Fails with `cause` where no waiting was allowed.
+    fn next(&mut self, cause: Cause, most: Duration) -> Answer<Duration> {
         let left = match self.deadline.left() {
             Some(left) => left,
             None if self.deadline.waits() => {
                 return Err(match cause {
-                    Cause::QueueFull => Cause::NeverRoom,
+                    Cause::QueueFull | Cause::TargetTableFull => Cause::NeverRoom,
+                    Cause::TooManyInFlight => Cause::NeverLanded,
                     _ => Cause::NeverListened,
                 });
             }
             None => return Err(cause),
         };
-        if process.exits_within(self.time.min(left))? {
+        let time = self.time.min(left);
+        self.time = (self.time * 2).min(most);
+        Ok(time)
+    }
+
+    /// Fails with `cause` where no waiting was allowed, and at once when the process exits.
+    fn sleep(
+        &mut self,
+        process: &Process,
+        cause: Cause,
+        passengers: &mut Passengers<'_>,
+    ) -> Answer<()> {
+        let time = self.next(cause, Duration::from_millis(20))?;
+        passengers.hold()?;
+        if process.exits_within(time)? {
             return Err(Cause::NoSuchProcess);
         }
-        self.time = (self.time * 2).min(Duration::from_millis(20));
         Ok(())
     }
-}
 
-fn wait_for_room(link: &Link, deadline: Deadline) -> Answer<()> {
-    let left = deadline.left().ok_or(Cause::NeverRoom)?;
-    match link.socket() {
-        Some(socket) => {
-            let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-            poll(&mut fds, timespec(left).as_ref())?;
+    /// Waits for room. The kernel announces it when three quarters of a queue are free, and by then
+    /// those have filled it again who do not wait to be told. So this tries in between as well.
+    fn for_room(
+        &mut self,
+        route: &Route,
+        cause: Cause,
+        passengers: &mut Passengers<'_>,
+    ) -> Answer<()> {
+        let time = self.next(cause, Duration::from_millis(4))?;
+        passengers.hold()?;
+        match route.link.socket().filter(|_| cause == Cause::QueueFull) {
+            Some(socket) => {
+                let mut fds = [PollFd::new(socket, PollFlags::OUT)];
+                poll(&mut fds, timespec(time).as_ref())?;
+            }
+            // Room in a queue of signals, and descriptors that have landed, are announced to nobody.
+            None => {
+                poll(&mut [], timespec(time).as_ref())?;
+            }
         }
-        // Room in a queue of signals is announced to nobody.
-        None => std::thread::sleep(left.min(Duration::from_millis(1))),
+        Ok(())
     }
-    Ok(())
 }

@@ -258,6 +258,8 @@ fn order_outlives_the_connection() {
     // from one before it turns to the next.
     let mut sent = 0;
     for times in std::iter::once(200).chain([2; 100]) {
+        // Targets share a connection while there is one.
+        sender.ok("untarget");
         sender.ok(format!("target pid={pid} sig={sig} paths=name"));
         sender.ok(format!("tsend tag={sent} times={times}"));
         sent += times;

@@ -6,23 +6,38 @@ pub(crate) mod pidfd;
 mod socket;
 pub(crate) mod syscall;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
 
 use crate::error::Cause;
 use crate::outgoing::Outgoing;
 use crate::path::Path;
-use crate::process::Process;
+use crate::process::Seen;
+
+pub(crate) use socket::Socket;
 
 /// What was reached, by one of the paths.
 #[derive(Debug)]
 pub(crate) enum Link {
     Syscall(syscall::Link),
-    Pidfd(pidfd::Link),
-    Name(name::Link),
+    Pidfd(Socket),
+    Name(Socket),
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// The inbox behind the link is gone: closed, or this connection to it was let go, or its process
+    /// has exited. The link can be opened again.
+    Gone,
+    /// EPERM or EINVAL: this process may not be named as it was, or carries what cannot travel.
+    Refused(Errno),
+    For(Cause),
 }
 
 impl Link {
-    pub(crate) fn reach(path: Path, process: &Process, sig: i32) -> Result<Self, Cause> {
+    pub(crate) fn reach(path: Path, process: &Seen<'_>, sig: i32) -> Result<Self, Cause> {
         Ok(match path {
             Path::Syscall => Link::Syscall(syscall::reach(process, sig)?),
             Path::Pidfd => Link::Pidfd(pidfd::reach(process, sig)?),
@@ -39,11 +54,10 @@ impl Link {
     }
 
     /// The socket that is sent over, unless it is the system call.
-    pub(crate) fn socket(&self) -> Option<&OwnedFd> {
+    pub(crate) fn socket(&self) -> Option<&Socket> {
         match self {
             Link::Syscall(_) => None,
-            Link::Pidfd(link) => Some(&link.0),
-            Link::Name(link) => Some(&link.0),
+            Link::Pidfd(socket) | Link::Name(socket) => Some(socket),
         }
     }
 
@@ -53,11 +67,10 @@ impl Link {
         &self,
         fds: &[BorrowedFd<'_>],
         outgoing: &Outgoing<'_>,
-    ) -> Result<(), Cause> {
+    ) -> Result<(), Unsent> {
         match self {
-            Link::Syscall(link) => syscall::send(link, fds, outgoing),
-            Link::Pidfd(link) => socket::send(&link.0, fds, outgoing),
-            Link::Name(link) => socket::send(&link.0, fds, outgoing),
+            Link::Syscall(link) => syscall::send(link, fds, outgoing).map_err(Unsent::For),
+            Link::Pidfd(socket) | Link::Name(socket) => socket.send(fds, outgoing),
         }
     }
 }

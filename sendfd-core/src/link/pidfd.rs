@@ -1,54 +1,71 @@
 //! Fetching the sending end of the target's inbox out of its table, with pidfd_getfd(2).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fmt::Write as _;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrayvec::ArrayString;
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use rustix::process::{ForeignRawFd, PidfdGetfdFlags, pidfd_getfd};
 
+use super::Socket;
 use crate::address::Address;
 use crate::error::{Cause, Denial};
 use crate::marker::{self, Marker, Missing};
 use crate::path::Paths;
-use crate::process::{Process, own_pid};
+use crate::process::{Process, Seen, own_pid, read_file};
 use crate::sys;
 
 const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::PIDFD);
 
-/// The sending end of an inbox: one open file that the target and all its senders share.
-#[derive(Debug)]
-pub(crate) struct Link(pub(crate) OwnedFd);
-
+/// Fetches the sending end of an inbox: one open file that the target and all its senders share.
+///
 /// # References
 /// - [pidfd_getfd(2)](https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html)
-pub(crate) fn reach(process: &Process, sig: i32) -> Result<Link, Cause> {
+pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Socket, Cause> {
     let pidfd = process.pidfd().ok_or(NOT_OFFERED)?;
     if LACKING.load(Ordering::Relaxed) {
         return Err(NOT_OFFERED);
     }
     // A marker leads to an answer unless what it leads to is not the inbox.
     let found = marker::find(process, sig, |marker| match fetch(pidfd, process, marker) {
-        Ok(tx) => Some(Ok(Link(tx))),
+        Ok(tx) => Some(Ok(Socket::new(tx))),
         Err(Cause::NotListening) => None,
         Err(cause) => Some(Err(cause)),
     });
-    match found {
-        Ok(answer) => answer,
-        Err(Missing::Absent) => Err(Cause::NotListening),
+    let refusal = match found {
+        Ok(Ok(socket)) => return Ok(socket),
+        Ok(Err(cause)) => cause,
+        Err(Missing::Absent) => Cause::NotListening,
+        Err(Missing::LaterVersion) => Cause::LaterVersion,
         Err(Missing::Unreadable(Errno::ACCESS | Errno::PERM)) => {
-            Err(Cause::NotPermitted(Denial::Ptrace))
+            Cause::NotPermitted(Denial::Ptrace)
         }
         // No /proc, or one that hides the processes of others.
-        Err(Missing::Unreadable(Errno::NOENT)) => Err(NOT_OFFERED),
-        Err(Missing::Unreadable(errno)) => Err(errno.into()),
-    }
+        Err(Missing::Unreadable(Errno::NOENT)) => Cause::NoProc,
+        Err(Missing::Unreadable(errno)) => errno.into(),
+    };
+    // Its table is that of its main thread, which has none any more.
+    Err(match refusal {
+        Cause::NotListening | Cause::NotPermitted(_) if process.lost_its_main_thread() => {
+            Cause::MainThreadLeft
+        }
+        other => other,
+    })
 }
 
-/// Fetches what the marker points at and makes sure that it is the inbox of that very process:
-/// by then the number may have been closed and used again, and anybody can have given the process
-/// a file that looks like a marker. Who made a socket pair, SO_PEERCRED says, and that cannot be
-/// forged.
-fn fetch(pidfd: BorrowedFd<'_>, process: &Process, marker: Marker) -> Result<OwnedFd, Cause> {
+/// Fetches what the marker points at and makes sure that it is the inbox of that very process: by then
+/// the number may have been closed and used again, and anybody can have given the process a file that
+/// looks like a marker. Who made a socket pair, SO_PEERCRED says, and that cannot be forged.
+///
+/// Nothing is fetched that is not a socket, and nothing is asked that a file system answers: it may be one
+/// in user space, which lets whoever asks wait.
+fn fetch(pidfd: BorrowedFd<'_>, process: &Seen<'_>, marker: Marker) -> Result<OwnedFd, Cause> {
+    if !is_socket(process, marker) {
+        return Err(Cause::NotListening);
+    }
     let tx = get(pidfd, marker.tx).map_err(|errno| match errno {
         Errno::BADF => Cause::NotListening,
         Errno::PERM => Cause::NotPermitted(denial()),
@@ -59,14 +76,42 @@ fn fetch(pidfd: BorrowedFd<'_>, process: &Process, marker: Marker) -> Result<Own
         }
         other => other.into(),
     })?;
-    let is_inbox = rustix::fs::fstat(&tx).is_ok_and(|stat| stat.st_ino == marker.inode)
-        && Address::is_inbox(&tx, marker.sig)
-        && sys::peer_credentials(tx.as_fd()).is_ok_and(|peer| peer.pid == process.pid());
+    let is_inbox = Address::is_inbox(&tx, marker.sig)
+        && sys::peer_credentials(tx.as_fd()).is_ok_and(|maker| {
+            maker.pid == process.pid() && process.may_have_made(maker.uid)
+        })
+        // Asked last, of what is known to be a socket.
+        && rustix::fs::fstat(&tx).is_ok_and(|stat| stat.st_ino == marker.inode)
+        && (!process.is_of_another_user() || carries_nothing(&tx));
     if is_inbox {
-        Ok(tx)
-    } else {
-        Err(Cause::NotListening)
+        return Ok(tx);
     }
+    // Closing it may take as long as its owner likes, so that is not done here.
+    let close_elsewhere = std::thread::Builder::new().stack_size(64 * 1024);
+    let _ = close_elsewhere.spawn(move || drop(tx));
+    Err(Cause::NotListening)
+}
+
+/// Whether the number in the marker is the socket that it says, by its link in /proc.
+fn is_socket(process: &Seen<'_>, marker: Marker) -> bool {
+    let mut path = ArrayString::<48>::new();
+    let Ok(number) = process.in_proc() else {
+        return false;
+    };
+    let _ = write!(path, "/proc/{number}/fd/{}", marker.tx);
+    let mut wanted = ArrayString::<32>::new();
+    let _ = write!(wanted, "socket:[{}]", marker.inode);
+    let mut link = [MaybeUninit::uninit(); 64];
+    let read = rustix::fs::readlinkat_raw(rustix::fs::CWD, path.as_str(), &mut link);
+    read.is_ok_and(|(link, _)| link == wanted.as_bytes())
+}
+
+/// Whether nothing waits to be received at a sending end, and nothing ever will: it would be closed by
+/// whoever closes that end last.
+fn carries_nothing(tx: &OwnedFd) -> bool {
+    let closed = shutdown(tx, Shutdown::Read);
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    closed.is_ok() && recv(tx, &mut [0_u8; 1][..], flags).is_ok_and(|(_, length)| length == 0)
 }
 
 fn get(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
@@ -83,7 +128,7 @@ static LACKING: AtomicBool = AtomicBool::new(false);
 fn denial() -> Denial {
     let own = Process::open(own_pid()).ok();
     let own = own.as_ref().and_then(Process::pidfd);
-    if own.is_some_and(|own| get(own, std::os::fd::AsRawFd::as_raw_fd(&own)).is_err()) {
+    if own.is_some_and(|own| get(own, own.as_raw_fd()).is_err()) {
         return Denial::Seccomp;
     }
     match yama_scope() {
@@ -95,6 +140,7 @@ fn denial() -> Denial {
 /// # References
 /// - [Yama](https://docs.kernel.org/admin-guide/LSM/Yama.html)
 fn yama_scope() -> Option<u8> {
-    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()?;
-    scope.trim().parse().ok()
+    let mut buffer = [0; 16];
+    let scope = read_file("/proc/sys/kernel/yama/ptrace_scope", &mut buffer).ok()?;
+    std::str::from_utf8(scope).ok()?.trim().parse().ok()
 }

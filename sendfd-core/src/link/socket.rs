@@ -1,43 +1,111 @@
-//! Sending over a socket, for both of the paths that end in one.
+//! A socket that is sent over, for both of the paths that end in one.
 
 use std::io::IoSlice;
-use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::Unsent;
 use crate::error::Cause;
 use crate::limits::MAX_FDS;
 use crate::outgoing::Outgoing;
+use crate::sys;
+use crate::wait::timespec;
 
-/// One system call, which never blocks.
-#[inline]
-pub(super) fn send(
-    socket: &OwnedFd,
-    fds: &[BorrowedFd<'_>],
-    outgoing: &Outgoing<'_>,
-) -> Result<(), Cause> {
-    send_record(socket, fds, outgoing).map_err(|errno| match errno {
-        Errno::AGAIN => Cause::QueueFull,
-        Errno::BADF => Cause::BadDescriptor,
-        Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN => Cause::ShutDown,
-        other => other.into(),
-    })
+/// It knows its socket by more than the number: programs close every descriptor they see (daemons
+/// do), and the number may then be somebody else's, which must be neither written to nor closed.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    /// `None` only while it is dropped.
+    fd: Option<OwnedFd>,
+    /// 0 on kernels that do not tell.
+    cookie: AtomicU64,
 }
 
-/// Puts one record into the queue behind `socket`. One system call, which never blocks and raises
-/// no SIGPIPE. The flags are per call because the socket may be one open file with many users.
+impl Socket {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Socket {
+            cookie: AtomicU64::new(sys::cookie(fd.as_fd()).unwrap_or(0)),
+            fd: Some(fd),
+        }
+    }
+
+    #[inline]
+    fn get(&self) -> &OwnedFd {
+        self.fd.as_ref().expect("it is taken when it is dropped")
+    }
+
+    /// Whether the number still is this socket's, in the table of the thread that asks.
+    pub(crate) fn is_intact(&self) -> bool {
+        let known = self.cookie.load(Ordering::Relaxed);
+        known == 0 || sys::cookie(self.as_fd()) == Ok(known)
+    }
+
+    /// Whether somebody may receive at the other end.
+    pub(crate) fn is_connected(&self) -> bool {
+        let mut fds = [PollFd::new(self.get(), PollFlags::empty())];
+        let asked = poll(&mut fds, timespec(std::time::Duration::ZERO).as_ref());
+        asked.is_ok()
+            && !fds[0]
+                .revents()
+                .intersects(PollFlags::HUP | PollFlags::NVAL)
+    }
+
+    /// Makes the number mean `new`, at once, so that threads which are sending over it, or are
+    /// interrupted by a signal handler that does, need no lock.
+    pub(crate) fn replace(&self, new: &Socket) -> Result<(), Cause> {
+        if !self.is_intact() {
+            return Err(Cause::BadDescriptor);
+        }
+        sys::replace(self.as_fd(), new.get())?;
+        let cookie = new.cookie.load(Ordering::Relaxed);
+        self.cookie.store(cookie, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One system call, which never blocks.
+    #[inline]
+    pub(super) fn send(
+        &self,
+        fds: &[BorrowedFd<'_>],
+        outgoing: &Outgoing<'_>,
+    ) -> Result<(), Unsent> {
+        send(self.get(), fds, outgoing).map_err(|errno| match errno {
+            Errno::AGAIN => Unsent::For(Cause::QueueFull),
+            Errno::BADF | Errno::NOTSOCK => Unsent::For(Cause::BadDescriptor),
+            Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN => Unsent::Gone,
+            Errno::PERM | Errno::INVAL => Unsent::Refused(errno),
+            other => Unsent::For(other.into()),
+        })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.get().as_fd()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !self.is_intact() {
+            mem::forget(self.fd.take());
+        }
+    }
+}
+
+/// Puts one record into the queue behind `socket`. The flags are per call because the socket may be
+/// one open file with many users.
 ///
 /// # References
 /// - [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html)
 /// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`
 #[inline]
-fn send_record(
-    socket: &OwnedFd,
-    fds: &[BorrowedFd<'_>],
-    outgoing: &Outgoing<'_>,
-) -> Result<(), Errno> {
+fn send(socket: &OwnedFd, fds: &[BorrowedFd<'_>], outgoing: &Outgoing<'_>) -> Result<(), Errno> {
     let header = outgoing.header().encode();
     let parts = [IoSlice::new(&header), IoSlice::new(outgoing.data())];
     let parts = if outgoing.data().is_empty() {

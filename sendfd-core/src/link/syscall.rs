@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::error::{Cause, Denial};
 use crate::outgoing::Outgoing;
 use crate::path::Paths;
-use crate::process::{self, Process};
+use crate::process::{self, Seen, read_file};
 use crate::sys;
 
 const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::SYSCALL);
@@ -27,7 +27,7 @@ pub(crate) struct Link {
 ///
 /// The call looks at the descriptor last, so that one that cannot be open makes it a question
 /// without effect: EBADF says that all else is well.
-pub(crate) fn reach(process: &Process, sig: i32) -> Result<Link, Cause> {
+pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Link, Cause> {
     let number = number().ok_or(NOT_OFFERED)?;
     let pidfd = process.try_clone_pidfd()?;
     match sys::sendfd(number, process.pid(), sig, -1) {
@@ -99,9 +99,16 @@ pub(crate) fn number() -> Option<i64> {
 }
 
 fn advertised() -> Result<Option<i64>, Errno> {
-    match std::fs::read_to_string("/proc/sys/kernel/sendfd_nr") {
-        Ok(text) => Ok(text.trim().parse().ok().filter(|number| *number >= 0)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    let path = "/proc/sys/kernel/sendfd_nr";
+    match rustix::fs::access(path, rustix::fs::Access::EXISTS) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno),
     }
+    let mut buffer = [0; 16];
+    let text = read_file(path, &mut buffer)?;
+    let number = std::str::from_utf8(text).ok();
+    Ok(number
+        .and_then(|number| number.trim().parse().ok())
+        .filter(|number| *number >= 0))
 }

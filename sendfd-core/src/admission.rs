@@ -1,0 +1,115 @@
+//! Whether a target will accept what this process sends: as its receiver will decide, in its own user
+//! namespace, without regard to capabilities, which it cannot see.
+
+use rustix::process::{geteuid, test_kill_process};
+
+use crate::credentials::OVERFLOW;
+use crate::error::Cause;
+use crate::process::{self, Seen, read_file, told};
+
+/// Whether this process's effective user is root there, or one of the users that the target is.
+pub(crate) fn is_admitted(target: &Seen<'_>) -> Result<bool, Cause> {
+    let own = geteuid().as_raw();
+    let (mut here, mut there) = ([0; 1024], [0; 1024]);
+    let here = told(read_file("/proc/self/uid_map", &mut here))?;
+    let there = told(target.read_proc("uid_map", &mut there))?;
+    let (Some(users), Some(here), Some(there)) = (target.users, here, there) else {
+        // /proc is absent or hides the processes of others.
+        return Ok(process::check(target.pid()).is_ok_and(|pid| test_kill_process(pid).is_ok()));
+    };
+    let is_one_of_its = own == users.real || own == users.saved;
+    if is_same_namespace(target, here, there) {
+        // Who has no number there is nobody, like all others without.
+        let is_somebody = own != OVERFLOW || is_mapped(here, own);
+        return Ok(is_somebody && (own == 0 || is_one_of_its));
+    }
+    let map = Map(there);
+    let own_there = map.inside(own);
+    let is_known = own != OVERFLOW && (own_there.is_some() || map.is_of_an_ancestor());
+    Ok(own_there == Some(0) || is_one_of_its && is_known)
+}
+
+fn is_same_namespace(target: &Seen<'_>, here: &[u8], there: &[u8]) -> bool {
+    let own = rustix::fs::stat(c"/proc/self/ns/user").map(|stat| stat.st_ino);
+    match (own, target.namespace("user")) {
+        (Ok(own), Some(other)) => own == other,
+        // Not told of other users' processes. Relative to the namespaces above each, the maps of two
+        // namespaces are equal only if they are one, or if both change nothing.
+        _ => here == there,
+    }
+}
+
+/// Whether a user of this process's namespace has a number there.
+fn is_mapped(own_map: &[u8], user: u32) -> bool {
+    extents(own_map).any(|[inside, _, count]| (inside..inside + count).contains(&user.into()))
+}
+
+/// The /proc/PID/uid_map of a process in another namespace, as this process reads it: its numbers, and
+/// those of this process's namespace.
+struct Map<'a>(&'a [u8]);
+
+/// Stands for a user without a number in this process's namespace.
+const NO_NUMBER: u64 = u32::MAX as u64;
+
+impl Map<'_> {
+    /// A user of this process's namespace as numbered in that one.
+    fn inside(&self, user: u32) -> Option<u64> {
+        let user = u64::from(user);
+        extents(self.0)
+            .filter(|[_, outside, _]| *outside != NO_NUMBER)
+            .find(|[_, outside, count]| (*outside..outside + count).contains(&user))
+            .map(|[inside, outside, _]| inside + (user - outside))
+    }
+
+    /// Whether it knows more users than this process's namespace does: all users of a namespace have
+    /// numbers in those above.
+    fn is_of_an_ancestor(&self) -> bool {
+        extents(self.0).any(|[_, outside, _]| outside == NO_NUMBER)
+    }
+}
+
+/// Lines of three numbers: the first inside, the first outside, how many.
+fn extents(map: &[u8]) -> impl Iterator<Item = [u64; 3]> {
+    let lines = map.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| {
+        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+        let mut next = || words.next()?.parse().ok();
+        Some([next()?, next()?, next()?])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_a_namespace_below() {
+        let map = Map(b"         0       1000          1\n         1     100000      65536\n");
+        assert_eq!(map.inside(1000), Some(0));
+        assert_eq!(map.inside(100_005), Some(6));
+        assert_eq!(map.inside(0), None);
+        assert!(!map.is_of_an_ancestor());
+    }
+
+    #[test]
+    fn users_of_a_namespace_above() {
+        // The whole of it, read in a namespace that has no number for its root.
+        let map = Map(b"         0 4294967295 4294967295\n");
+        assert_eq!(map.inside(0), None);
+        assert_eq!(map.inside(u32::MAX), None);
+        assert!(map.is_of_an_ancestor());
+    }
+
+    #[test]
+    fn nobody_is_mapped_where_all_are() {
+        assert!(is_mapped(b"0 0 4294967295\n", OVERFLOW));
+        assert!(!is_mapped(b"0 1000 1\n", OVERFLOW));
+        assert!(!is_mapped(b"", 0));
+    }
+
+    #[test]
+    fn this_process_admits_itself() {
+        let own = process::Process::open(process::own_pid()).expect("this process");
+        assert_eq!(is_admitted(&own.look().expect("seen")), Ok(true));
+    }
+}

@@ -1,0 +1,116 @@
+//! Who this process says it is when it sends.
+//!
+//! Whoever opened a target was found acceptable as one user. That user is named in every message, and
+//! the kernel lets nobody name a user that he is not: after setuid(2), in a child that dropped its
+//! rights, the message is refused instead of being dropped by its receiver, and without a system call
+//! more.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::net::UCred;
+use rustix::process::{Gid, Pid, Uid, getegid, geteuid};
+
+use crate::credentials::OVERFLOW;
+use crate::sys;
+
+#[derive(Debug)]
+pub(crate) struct Sender {
+    /// The user in the upper half, the group in the lower.
+    who: AtomicU64,
+    /// The generation of processes in the upper half, the pid in the lower: a child names itself.
+    process: AtomicU64,
+}
+
+/// The user of a process that has none in its own user namespace. It leaves its name to the kernel.
+const UNMAPPED: u64 = u64::MAX;
+
+fn pair(upper: u32, lower: u32) -> u64 {
+    u64::from(upper) << 32 | u64::from(lower)
+}
+
+fn effective() -> u64 {
+    pair(geteuid().as_raw(), getegid().as_raw())
+}
+
+fn process() -> u64 {
+    pair(sys::generation(), std::process::id())
+}
+
+impl Sender {
+    /// This process as it is now: its effective user, whose rights count.
+    pub(crate) fn now() -> Self {
+        Sender {
+            who: AtomicU64::new(effective()),
+            process: AtomicU64::new(process()),
+        }
+    }
+
+    /// As it is to be named.
+    #[inline]
+    pub(crate) fn named(&self) -> Option<UCred> {
+        let who = self.who.load(Ordering::Relaxed);
+        let mut process = self.process.load(Ordering::Relaxed);
+        if (process >> 32) as u32 != sys::generation() {
+            process = self.in_child();
+        }
+        if who == UNMAPPED {
+            return None;
+        }
+        Some(UCred {
+            pid: Pid::from_raw(process as i32)?,
+            uid: Uid::from_raw((who >> 32) as u32),
+            gid: Gid::from_raw(who as u32),
+        })
+    }
+
+    #[cold]
+    fn in_child(&self) -> u64 {
+        let process = process();
+        self.process.store(process, Ordering::Relaxed);
+        process
+    }
+
+    /// The kernel did not let this process be named so. Whether it is somebody else by now, or never had
+    /// a name: then it is worth another try, once the target was asked again.
+    #[cold]
+    pub(crate) fn ask_again(&self) -> bool {
+        let (before, now) = (self.who.load(Ordering::Relaxed), effective());
+        let known = self.process.swap(process(), Ordering::Relaxed);
+        let unmapped = [now >> 32, now & 0xFFFF_FFFF].contains(&u64::from(OVERFLOW));
+        if before == UNMAPPED {
+            return false;
+        }
+        let now = if before == now && unmapped {
+            UNMAPPED
+        } else {
+            now
+        };
+        self.who.store(now, Ordering::Relaxed);
+        before != now || known != process()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_as_it_is() {
+        let sender = Sender::now();
+        let named = sender.named().expect("a name");
+        assert_eq!(named.pid.as_raw_nonzero().get() as u32, std::process::id());
+        assert_eq!((named.uid, named.gid), (geteuid(), getegid()));
+        // Nothing has changed: another try would end the same way.
+        assert!(!sender.ask_again());
+    }
+
+    #[test]
+    fn who_was_somebody_else_is_asked_again() {
+        let sender = Sender::now();
+        sender
+            .who
+            .store(pair(4_000_000, 4_000_000), Ordering::Relaxed);
+        assert!(sender.ask_again());
+        assert_eq!(sender.named().map(|named| named.uid), Some(geteuid()));
+    }
+}
