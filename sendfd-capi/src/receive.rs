@@ -111,14 +111,18 @@ pub struct sendfd_receiver(Receiver);
 #[repr(transparent)]
 struct Lent(sendfd_message);
 
-impl sendfd_message {
-    fn check(&self) -> Result<()> {
-        let no_fds = self.max_fds > 0 && (self.fds.is_null() || !self.fds.is_aligned());
-        if no_fds || (self.max_data > 0 && self.data.is_null()) {
-            return Err(INVALID);
-        }
-        Ok(())
+/// Whether there is room where there is said to be. What it reads is in every release's struct.
+///
+/// # Safety
+/// `at` leads to a message of any release.
+unsafe fn check(at: *const sendfd_message) -> Result<()> {
+    // SAFETY: the caller's.
+    let (max_fds, fds, max_data, data) =
+        unsafe { ((*at).max_fds, (*at).fds, (*at).max_data, (*at).data) };
+    if (max_fds > 0 && (fds.is_null() || !fds.is_aligned())) || (max_data > 0 && data.is_null()) {
+        return Err(INVALID);
     }
+    Ok(())
 }
 
 impl Room for Lent {
@@ -338,11 +342,13 @@ impl Array {
         };
         for index in 0..count {
             // SAFETY: the caller's, as long as the strides are what they are taken for.
-            let message = unsafe { lent::read(array.at(index)) }?;
-            if message.size as usize != stride {
-                return Err(INVALID);
+            unsafe {
+                let at = array.at(index);
+                if lent::size(at)? != stride {
+                    return Err(INVALID);
+                }
+                check(at)?;
             }
-            message.check()?;
         }
         Ok(array)
     }

@@ -58,6 +58,8 @@ static void exchange(void)
         for (int i = 0; i < got; i++, left--)
             close(both[i].fds[0]);
     }
+    EQUAL(0, sendfd(getpid(), sig, fd));
+    CHECK(close(sendfd_receiver_recv_fd(receiver, 0, NULL)) == 0);
     EQUAL(-EAGAIN, sendfd_receiver_recv(receiver, &message, 0));
     EQUAL(-EBADF, sendfd_target_send(target, &(int){-1}, 1, NULL));
 }
