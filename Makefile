@@ -4,7 +4,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTHON ?= python3
-REQUESTS ?= 2000
+REQUESTS ?= 5000
 
 export PREFIX DESTDIR
 
@@ -24,8 +24,8 @@ SENDERS = \
     "python=$(abspath .venv/bin/python) $(abspath tests/senders/send.py)" \
     "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
 
-.PHONY: help demo test fuzz test-core test-cli test-c test-python test-node test-kernel lint bench bench-kernel \
-    header install uninstall clean need-rust need-cc need-curl need-python need-node
+.PHONY: help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint bench bench-kernel \
+    header install uninstall clean need-rust need-cc need-python need-node
 
 help:
 	@echo 'make demo        hand real TCP connections to workers in several languages'
@@ -48,8 +48,6 @@ need-rust:
 need-cc:
 	$(call need,$(or $(CC),cc),a C compiler)
 	$(call need,$(or $(CXX),c++),a C++ compiler)
-need-curl:
-	$(call need,curl,which makes the requests of the demo)
 
 need-python:
 	$(call need,$(PYTHON),for the Python package)
@@ -63,14 +61,23 @@ need-node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
 	    { echo 'missing: Node 20 or later, for the Node package' >&2; exit 1; }
 
-demo: need-rust need-cc need-python need-node need-curl
-	@echo '== building the library, the front and the workers'
-	$(CARGO) build --release -p sendfd-examples
-	@$(MAKE) --no-print-directory -C sendfd-capi examples
+# What is built is said only if it fails; V=1 shows all of it.
+demo: need-rust need-cc need-python need-node
+	@command -v ab >/dev/null 2>&1 || command -v curl >/dev/null 2>&1 || [ -n "$(SERVE)" ] || \
+	    { echo 'missing: ab (package apache2-utils) or curl, which makes the requests of the demo' >&2; exit 1; }
+	@echo '== building the library, the pool and the workers (some minutes at first; V=1 shows it)'
+	@mkdir -p build
+	@$(MAKE) --no-print-directory demo-parts $(if $(V),,>build/demo.log 2>&1) || \
+	    { $(if $(V),,tail -n 40 build/demo.log >&2;) echo 'the demo could not be built$(if $(V),,: all of it is in build/demo.log)' >&2; exit 1; }
+	@echo '== running the demo'
+	@.venv/bin/python examples/pool/demo.py --sendfd $(target)/release/sendfd --kill c \
+	    $(if $(SERVE),--serve,--requests $(REQUESTS)) $(WORKERS)
+
+demo-parts:
+	$(CARGO) build --release -p sendfd-cli -p sendfd-examples
+	$(MAKE) --no-print-directory -C sendfd-capi examples
 	$(MAKE) --no-print-directory -C bindings/python setup
 	$(MAKE) --no-print-directory -C bindings/node setup
-	@echo '== running the demo'
-	$(target)/release/pool-front $(if $(SERVE),--serve,--requests $(REQUESTS)) $(WORKERS)
 
 test: test-core test-cli test-c test-python test-node
 
@@ -80,6 +87,7 @@ test-core: need-rust
 
 test-cli: need-rust
 	@echo '== the command sendfd'
+	$(CARGO) build -p sendfd-examples
 	$(CARGO) test -p sendfd-cli
 
 test-c: need-rust need-cc

@@ -70,10 +70,11 @@ static void serve(int connection)
     send(connection, answer, (size_t)len, MSG_NOSIGNAL);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-    if (argc < 2) {
-        fprintf(stderr, "usage: worker SIG\n");
+    const char *port = getenv("SENDFD_PORT");
+    if (!port) {
+        fprintf(stderr, "worker-c: SENDFD_PORT is not set: `sendfd pool` starts workers\n");
         return 2;
     }
 
@@ -85,7 +86,7 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_term}, NULL);
 
     sendfd_receiver *receiver;
-    int err = sendfd_receiver_open(atoi(argv[argc - 1]), NULL, &receiver);
+    int err = sendfd_receiver_open(atoi(port), NULL, &receiver);
     if (err < 0)
         fail("cannot listen", err);
 

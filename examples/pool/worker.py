@@ -4,19 +4,33 @@ import contextlib
 import os
 import signal
 import socket
-import sys
+import threading
 
 import sendfd
 
 
 def main() -> None:
     """Answer on every connection that arrives, until SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with sendfd.Receiver(int(sys.argv[-1])) as receiver:
-        for message in receiver:
+    receiver = sendfd.Receiver(int(os.environ["SENDFD_PORT"]))
+    ending = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    with receiver:
+        while message := take(receiver, ending):
             # A client that went away is no reason to stop.
             with contextlib.suppress(OSError), message, message.socket() as connection:
                 answer(connection)
+
+
+def take(receiver: sendfd.Receiver, ending: threading.Event) -> sendfd.Message | None:
+    """Wait for the next message; nothing once it was told to end and has served what there was."""
+    while True:
+        last = ending.is_set()
+        try:
+            # The signal may come just before the wait, so that no wait is for ever.
+            return receiver.recv(timeout=0 if last else 0.2)
+        except (TimeoutError, BlockingIOError):
+            if last:
+                return None
 
 
 def answer(connection: socket.socket) -> None:

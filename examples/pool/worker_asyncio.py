@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 
 import sendfd
 
@@ -13,14 +12,24 @@ import sendfd
 async def main() -> None:
     """Answer on every connection that arrives, all at the same time, until SIGTERM."""
     answers: set[asyncio.Task[None]] = set()
-    with sendfd.Receiver(int(sys.argv[-1])) as receiver:
-        # Closing ends the iteration.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, receiver.close)
+
+    def start(message: sendfd.Message) -> None:
+        with contextlib.suppress(OSError), message:
+            task = asyncio.create_task(answer(message.socket()))
+            answers.add(task)
+            task.add_done_callback(answers.discard)
+
+    def end() -> None:
+        # What was sent is served. Closing ends the iteration.
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                start(receiver.recv(timeout=0))
+        receiver.close()
+
+    with sendfd.Receiver(int(os.environ["SENDFD_PORT"])) as receiver:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
         async for message in receiver:
-            with contextlib.suppress(OSError), message:
-                task = asyncio.create_task(answer(message.socket()))
-                answers.add(task)
-                task.add_done_callback(answers.discard)
+            start(message)
     await asyncio.gather(*answers)
 
 

@@ -690,8 +690,7 @@ impl Running {
 fn worker_answers_http() -> Outcome {
     let sig = sendfd_core::rtmin() + 7;
     let worker = Command::new(build().join("examples/pool/worker"))
-        .arg("ignored")
-        .arg(sig.to_string())
+        .env("SENDFD_PORT", sig.to_string())
         .env_remove("SENDFD_PATHS")
         .spawn();
     let mut worker = Running(worker.expect("the worker"));

@@ -55,9 +55,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-/// `PID UID LIMIT DATA`. A slow one answers once the client has said something.
+/// `PID UID LIMIT tag=TAG DATA`. A slow one answers once the client has said something.
 fn answer(message: Message, how: &str) {
     let data = String::from_utf8_lossy(&message.data).into_owned();
+    let tag = message.tag;
     for fd in message.fds {
         // Whatever stream it is, it reads and writes as TCP does.
         let mut stream = TcpStream::from(fd);
@@ -71,6 +72,6 @@ fn answer(message: Message, how: &str) {
             .and_then(|rest| rest.split_ascii_whitespace().next())
             .unwrap_or("?");
         let (pid, uid) = (std::process::id(), rustix::process::getuid().as_raw());
-        let _ = write!(stream, "{pid} {uid} {limit} {data}");
+        let _ = write!(stream, "{pid} {uid} {limit} tag={tag} {data}");
     }
 }

@@ -144,7 +144,7 @@ impl Drop for Pool {
     }
 }
 
-/// Connects and reads to the end: `PID UID LIMIT DATA`.
+/// Connects and reads to the end: `PID UID LIMIT tag=TAG DATA`.
 fn ask(address: &str) -> Vec<String> {
     try_to_ask(address).unwrap_or_else(|error| panic!("{address}: {error}"))
 }
@@ -270,6 +270,7 @@ fn each_in_turn_and_the_form_of_the_data() {
     let path = folder.path().join("socket").display().to_string();
     let two = format!("two=2*{}", worker(""));
     let mut pool = Pool::start(&[
+        "--describe",
         "--listen",
         ANY,
         "--listen",
@@ -288,9 +289,9 @@ fn each_in_turn_and_the_form_of_the_data() {
     assert_eq!(pids.iter().collect::<BTreeSet<_>>().len(), 3, "{pids:?}");
     assert_eq!((&pids[..3], &pids[..3]), (&pids[3..6], &pids[6..]));
     let words = ask(&address);
-    assert_eq!(words[3], "listener=0");
-    assert!(words[4].starts_with("peer=127.0.0.1:"), "{words:?}");
-    assert_eq!(ask(&path)[3..], ["listener=1", "peer=unix"]);
+    assert_eq!(words[3..5], ["tag=0", "listener=0"]);
+    assert!(words[5].starts_with("peer=127.0.0.1:"), "{words:?}");
+    assert_eq!(ask(&path)[3..], ["tag=1", "listener=1", "peer=unix"]);
     // What workers write has their names in front.
     pool.line("worker: says ");
     pool.line("two-2: complains ");
@@ -370,7 +371,7 @@ fn draining_lets_workers_finish() {
         client.write_all(b"?").expect("sent");
         let mut text = String::new();
         client.read_to_string(&mut text).expect("an answer");
-        assert!(text.contains("listener=0"), "{text}");
+        assert!(text.contains("tag=0"), "{text}");
     }
     assert!(
         pool.line(line)
@@ -578,7 +579,7 @@ fn when_all_are_full_clients_wait_and_none_is_refused() {
         let mut text = String::new();
         client.set_read_timeout(Some(LIMIT)).expect("set");
         client.read_to_string(&mut text).expect("an answer");
-        assert!(text.contains("listener=0"), "{text}");
+        assert!(text.contains("tag=0"), "{text}");
     }
     let lines = pool.end();
     assert!(

@@ -11,8 +11,8 @@ export { detect, probe, probeSelf, type Report } from './probe';
 export { Receiver, type ReceiverEvents, type ReceiverOptions } from './receiver';
 export { type SendOptions, type SendSyncOptions, send, sendSync, Target, type TargetOptions, type TargetSyncOptions, } from './send';
 export type { ServeOptions } from './serve';
+export { type OfferOptions, offerTakeover, type TakeOverOptions, Takeover, takeOver, } from './takeover';
 export { Targets } from './targets';
-export { type OfferOptions, offerTakeover, Takeover, type TakeOverOptions, takeOver, } from './takeover';
 /**
  * The signal of port `n`, from 0 to 29: `SIGRTMAX - n`. Unlike `SIGRTMIN + n` it names the same signal
  * under glibc and musl.

@@ -46,8 +46,11 @@ def get(address: tuple[str, int]) -> str:
 @pytest.mark.parametrize(
     ("script", "language"), [("worker.py", "python"), ("worker_asyncio.py", "python-asyncio")]
 )
-def test_a_worker_of_the_pool(start: Start, script: str, language: str) -> None:
-    worker = start(sys.executable, "-X", "dev", "-W", "error", POOL / script, int(SIG))
+def test_a_worker_of_the_pool(
+    start: Start, monkeypatch: pytest.MonkeyPatch, script: str, language: str
+) -> None:
+    monkeypatch.setenv("SENDFD_PORT", str(int(SIG)))
+    worker = start(sys.executable, "-X", "dev", "-W", "error", POOL / script)
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         sendfd.Target(worker, SIG, timeout=60) as target,

@@ -15,7 +15,7 @@ use sendfd_core::Port;
 /// Starts the workers, with SENDFD_PORT (the number of the signal that they are to open a receiver on) in
 /// their environment; starts again what dies; waits for what boots; leaves out what is full. Nothing is
 /// proxied: the worker has the client's own socket. Each message carries one connection; its tag is the
-/// listener's index, its data `listener=INDEX peer=ADDRESS`.
+/// listener's index.
 ///
 /// SIGHUP reloads: one worker after the other, each new one listening before its predecessor is told to
 /// retire, with SIGTERM. SIGTERM and SIGINT drain: no new connections, what was accepted is handed over,
@@ -49,6 +49,10 @@ pub(crate) struct PoolArgs {
     /// How many connections may wait here for a worker before no more are accepted [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) waiting: Option<u32>,
+    /// Send `listener=INDEX peer=ADDRESS` along as data. Not for workers that take data for bytes that were
+    /// read from the connection
+    #[arg(long)]
+    pub(crate) describe: bool,
     /// The user that the pool becomes when it has bound its addresses: a name or UID
     #[arg(long)]
     pub(crate) user: Option<String>,

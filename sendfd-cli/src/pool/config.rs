@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     pub(crate) boot: Duration,
     pub(crate) waiting: usize,
+    /// Whether words about the connection travel with it.
+    pub(crate) describe: bool,
     pub(crate) user: Option<String>,
     pub(crate) take_over: Option<u32>,
 }
@@ -121,6 +123,8 @@ struct File {
     #[serde(default, deserialize_with = "time")]
     boot: Option<Duration>,
     waiting: Option<u32>,
+    #[serde(default)]
+    describe: bool,
     user: Option<String>,
 }
 
@@ -253,6 +257,7 @@ impl Config {
             drain: args.drain.or(file.drain).unwrap_or(seconds(30)),
             boot: args.boot.or(file.boot).unwrap_or(seconds(30)),
             waiting: args.waiting.or(file.waiting).unwrap_or(128).max(1) as usize,
+            describe: args.describe || file.describe,
             user: args.user.or(file.user),
             take_over: args.take_over,
         };

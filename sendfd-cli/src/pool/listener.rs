@@ -28,9 +28,22 @@ pub(crate) struct Listener {
 pub(crate) struct Connection {
     pub(crate) socket: OwnedFd,
     pub(crate) listener: usize,
-    pub(crate) client: Option<IpAddr>,
-    /// What travels with it: `listener=INDEX peer=ADDRESS`.
-    pub(crate) data: String,
+    peer: Option<SocketAddr>,
+}
+
+impl Connection {
+    /// By whom sticky clients are told apart.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip())
+    }
+
+    /// `listener=INDEX peer=ADDRESS`.
+    pub(crate) fn words(&self) -> String {
+        match self.peer {
+            Some(peer) => format!("listener={} peer={peer}", self.listener),
+            None => format!("listener={} peer=unix", self.listener),
+        }
+    }
 }
 
 impl Listener {
@@ -80,14 +93,9 @@ fn address(socket: &OwnedFd) -> Address {
 pub(crate) fn accept(socket: &OwnedFd, listener: usize) -> std::result::Result<Connection, Errno> {
     let (socket, peer) = acceptfrom_with(socket, SocketFlags::CLOEXEC)?;
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    let data = match peer {
-        Some(peer) => format!("listener={listener} peer={peer}"),
-        None => format!("listener={listener} peer=unix"),
-    };
     Ok(Connection {
         socket,
         listener,
-        client: peer.map(|peer| peer.ip()),
-        data,
+        peer,
     })
 }

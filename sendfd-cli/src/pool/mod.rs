@@ -378,13 +378,19 @@ impl Pool {
             &self.slots,
             may_serve,
             self.turn.get(),
-            connection.client,
+            connection.client(),
             &mut order,
         );
         let tag = connection.listener as u64;
-        let data = connection.data.as_bytes();
+        let words = if self.config.describe {
+            connection.words()
+        } else {
+            String::new()
+        };
         for (_, index) in order.iter() {
-            if self.slots[*index].hand(connection.socket.as_fd(), tag, data) == Handed::Yes {
+            if self.slots[*index].hand(connection.socket.as_fd(), tag, words.as_bytes())
+                == Handed::Yes
+            {
                 self.turn.set((index + 1) % self.slots.len());
                 return true;
             }

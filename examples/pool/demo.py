@@ -1,0 +1,242 @@
+"""The demo: five workers in five languages behind one port, a load, a kill and a reload.
+
+    demo.py --sendfd COMMAND [--requests N] [--kill NAME] [--serve] NAME=COMMAND...
+
+It starts `sendfd pool` and has ab (or curl) make requests. In the middle of them one worker is killed, then
+all are reloaded, one by one. In the end it says who served what, by which path, how fast, and what was lost.
+With --serve it stays up until Ctrl-C instead. The pool's own lines are shown as they come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+ROUND = 500
+PARALLEL = 16
+PATIENCE = 60
+
+
+class Failure(Exception):
+    """What ends the demo, in a line."""
+
+
+class Pool:
+    """The pool, as a process, with what it says."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        """Start it; ready() says when it serves."""
+        port = os.environ.get("PORT", "0")
+        command = [arguments.sendfd, "pool", "--listen", f"127.0.0.1:{port}"]
+        command += ["--status", "127.0.0.1:0", "--drain", "10"]
+        for worker in arguments.worker:
+            command += ["--worker", worker]
+        self.lines: list[str] = []
+        self.news = threading.Condition()
+        self.over = False
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            print(line, end="", flush=True)
+            with self.news:
+                self.lines.append(line.rstrip())
+                self.news.notify_all()
+        with self.news:
+            self.over = True
+            self.news.notify_all()
+
+    def wait_for(self, pattern: str, times: int = 1) -> list[str]:
+        """Wait until so many lines match; they come back."""
+        with self.news:
+            end = time.monotonic() + PATIENCE
+            while True:
+                found = [m[1] for line in self.lines if (m := re.search(pattern, line))]
+                if len(found) >= times:
+                    return found
+                if self.over or not self.news.wait(end - time.monotonic()):
+                    raise Failure(f"the pool did not get there ({pattern})")
+
+    def status(self) -> dict:
+        """Ask for what the status page shows."""
+        with urllib.request.urlopen(self.status_url + "status.json", timeout=PATIENCE) as answer:
+            return json.load(answer)
+
+    def ready(self, workers: int) -> None:
+        """Wait until every worker listens."""
+        self.address = self.wait_for(r"listening on (.*)")[0]
+        self.status_url = self.wait_for(r"status on (.*)")[0]
+        self.wait_for(r"(is ready, by)", workers)
+
+    def end(self) -> None:
+        """Have it drain, and wait for it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+class Ab:
+    """A load by ab, of apache2-utils."""
+
+    name = "ab"
+
+    def command(self, address: str) -> list[str]:
+        """One round. Answers differ in length, and a reset does not end the round."""
+        return ["ab", "-q", "-l", "-r", f"-n{ROUND}", f"-c{PARALLEL}", f"http://{address}/"]
+
+    def unanswered(self, output: str) -> int:
+        """How many requests got no answer."""
+        complete = re.search(r"Complete requests:\s+(\d+)", output)
+        if complete is None:
+            # It gives up on all when one is not answered in time.
+            raise Failure("a request was not answered: ab gave up")
+        # One connection that is reset counts up to three times, once as each of these.
+        kinds = re.search(r"\(Connect: (\d+), Receive: (\d+), Length: (\d+), Exceptions: (\d+)\)", output)
+        failed = max(map(int, kinds.groups())) if kinds else 0
+        return failed + ROUND - int(complete[1])
+
+
+class Curl:
+    """The same by curl, where there is no ab."""
+
+    name = "curl"
+
+    def command(self, address: str) -> list[str]:
+        """One round."""
+        return [
+            "curl", "--silent", "--max-time", "30", "--parallel", "--parallel-immediate",
+            "--parallel-max", str(PARALLEL), f"http://{address}/[1-{ROUND}]",
+        ]  # fmt: skip
+
+    def unanswered(self, output: str) -> int:
+        """Each answer is a line."""
+        return ROUND - len(output.splitlines())
+
+
+class Table:
+    """Who served what; in a terminal it is drawn over and over in its place."""
+
+    HEAD = f"{'worker':<16}{'pid':>9}  {'path':<8}{'state':<9}{'handed':>7}{'median':>10}{'99th':>10}{'restarts':>9}"
+
+    def __init__(self) -> None:
+        """Nothing is drawn yet."""
+        self.live = sys.stdout.isatty()
+
+    def text(self, status: dict) -> str:
+        """Every worker on a line."""
+        rows = [
+            f"{w['name']:<16}{w['pid']:>9}  {w['path']:<8}{w['state']:<9}{w['handed']:>7}"
+            f"{w['median_us']:>7.1f} us{w['p99_us']:>7.1f} us{w['restarts']:>9}"
+            for w in status["workers"]
+        ]
+        return "\n".join([self.HEAD, *rows])
+
+    def draw(self, status: dict) -> None:
+        """Show it now, and have what comes next written over it."""
+        if self.live:
+            lines = self.text(status).count("\n") + 1
+            # The pool's own lines may come at any time: to be written before the table, which follows.
+            print(f"\x1b[J{self.text(status)}\x1b[{lines}A\r", end="\n", flush=True)
+            print("\x1b[A", end="", flush=True)
+
+
+def demonstrate(pool: Pool, load: Ab | Curl, requests: int, victim: str) -> bool:
+    """The load, the kill, the reload, the table. True if nothing was lost."""
+    table = Table()
+    unanswered = made = with_victim = 0
+    killed = reloaded = False
+    workers = len(pool.status()["workers"])
+    while made < requests or not reloaded or pool.status()["workers"] == []:
+        round_ = subprocess.Popen(
+            load.command(pool.address),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        kill_now = not killed and made >= requests // 3
+        if kill_now:
+            # In the middle of a round, while it has connections.
+            start = pool.status()["accepted"]
+            while pool.status()["accepted"] == start and round_.poll() is None:
+                time.sleep(0.001)
+            pid = next(w["pid"] for w in pool.status()["workers"] if w["name"] == victim)
+            print(f"-- killing worker {victim}, process {pid}", flush=True)
+            os.kill(pid, signal.SIGKILL)
+            killed = True
+        elif killed and not reloaded and made >= requests // 2:
+            print("-- reloading, one worker after the other", flush=True)
+            pool.process.send_signal(signal.SIGHUP)
+            reloaded = True
+        output = round_.communicate(timeout=PATIENCE)[0]
+        made += ROUND
+        missing = load.unanswered(output)
+        if kill_now:
+            with_victim = missing
+        else:
+            unanswered += missing
+        table.draw(pool.status())
+        if not table.live:
+            print(f"-- {made} requests made by {load.name}", flush=True)
+    pool.wait_for(rf"(reload: {workers} of {workers} workers are new)")
+    status = pool.status()
+    handed = sum(worker["handed"] for worker in status["workers"])
+    print(f"\x1b[J\n{table.text(status)}\n" if table.live else f"\n{table.text(status)}\n")
+    print(
+        f"{made} requests by {load.name}: {status['accepted']} connections accepted, {handed} handed over, "
+        f"{made - unanswered - with_victim} answered"
+    )
+    print(f"{with_victim} were with the killed worker when it was killed")
+    lost = unanswered + status["lost"] + status["waiting"]
+    print(f"{lost} lost")
+    return lost == 0 and handed == status["accepted"]
+
+
+def main() -> int:
+    """Run it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sendfd", default="sendfd")
+    parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--kill")
+    parser.add_argument("--serve", action="store_true")
+    parser.add_argument("worker", nargs="+")
+    arguments = parser.parse_args()
+    load = next((kind() for kind in (Ab, Curl) if shutil.which(kind.name)), None)
+    if load is None and not arguments.serve:
+        raise Failure("ab or curl is needed to make requests (packages apache2-utils, curl)")
+    # Ended from outside, the pool is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    pool = Pool(arguments)
+    try:
+        pool.ready(len(arguments.worker))
+        if arguments.serve:
+            print(f"\nTry curl http://{pool.address}/ and look at {pool.status_url} ; Ctrl-C ends it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                pool.process.wait()
+            return 0
+        victim = arguments.kill or arguments.worker[0].split("=")[0]
+        return 0 if demonstrate(pool, load, arguments.requests, victim) else 1
+    finally:
+        pool.end()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        sys.exit(f"demo: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)
