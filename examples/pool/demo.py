@@ -2,9 +2,10 @@
 
     demo.py --sendfd COMMAND [--requests N] [--kill NAME] [--serve] NAME=COMMAND...
 
-It starts `sendfd pool` and has ab (or curl) make requests. In the middle of them one worker is killed, then
-all are reloaded, one by one. In the end it says who served what, by which path, how fast, and what was lost.
-With --serve it stays up until Ctrl-C instead. The pool's own lines are shown as they come.
+It starts `sendfd pool` and has ab (or curl) make requests. In the middle of them one worker is
+killed, then all are reloaded, one by one. In the end it says who served what, by which path, how
+fast, and what was lost. With --serve it stays up until Ctrl-C instead. The pool's own lines are
+shown as they come.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import threading
 import time
 import urllib.request
+from typing import Any
 
 ROUND = 500
 PARALLEL = 16
@@ -45,12 +47,12 @@ class Pool:
         self.news = threading.Condition()
         self.over = False
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        for line in self.process.stderr:
+        for line in self.process.stderr or ():
             print(line, end="", flush=True)
             with self.news:
                 self.lines.append(line.rstrip())
@@ -70,7 +72,7 @@ class Pool:
                 if self.over or not self.news.wait(end - time.monotonic()):
                     raise Failure(f"the pool did not get there ({pattern})")
 
-    def status(self) -> dict:
+    def status(self) -> Any:
         """Ask for what the status page shows."""
         with urllib.request.urlopen(self.status_url + "status.json", timeout=PATIENCE) as answer:
             return json.load(answer)
@@ -107,7 +109,9 @@ class Ab:
             # It gives up on all when one is not answered in time.
             raise Failure("a request was not answered: ab gave up")
         # One connection that is reset counts up to three times, once as each of these.
-        kinds = re.search(r"\(Connect: (\d+), Receive: (\d+), Length: (\d+), Exceptions: (\d+)\)", output)
+        kinds = re.search(
+            r"\(Connect: (\d+), Receive: (\d+), Length: (\d+), Exceptions: (\d+)\)", output
+        )
         failed = max(map(int, kinds.groups())) if kinds else 0
         return failed + ROUND - int(complete[1])
 
@@ -132,13 +136,16 @@ class Curl:
 class Table:
     """Who served what; in a terminal it is drawn over and over in its place."""
 
-    HEAD = f"{'worker':<16}{'pid':>9}  {'path':<8}{'state':<9}{'handed':>7}{'median':>10}{'99th':>10}{'restarts':>9}"
+    HEAD = (
+        f"{'worker':<16}{'pid':>9}  {'path':<8}{'state':<9}"
+        f"{'handed':>7}{'median':>10}{'99th':>10}{'restarts':>9}"
+    )
 
     def __init__(self) -> None:
         """Nothing is drawn yet."""
         self.live = sys.stdout.isatty()
 
-    def text(self, status: dict) -> str:
+    def text(self, status: Any) -> str:
         """Every worker on a line."""
         rows = [
             f"{w['name']:<16}{w['pid']:>9}  {w['path']:<8}{w['state']:<9}{w['handed']:>7}"
@@ -147,13 +154,11 @@ class Table:
         ]
         return "\n".join([self.HEAD, *rows])
 
-    def draw(self, status: dict) -> None:
+    def draw(self, status: Any) -> None:
         """Show it now, and have what comes next written over it."""
         if self.live:
             lines = self.text(status).count("\n") + 1
-            # The pool's own lines may come at any time: to be written before the table, which follows.
-            print(f"\x1b[J{self.text(status)}\x1b[{lines}A\r", end="\n", flush=True)
-            print("\x1b[A", end="", flush=True)
+            print(f"\x1b[J{self.text(status)}\n\x1b[{lines}A", end="", flush=True)
 
 
 def demonstrate(pool: Pool, load: Ab | Curl, requests: int, victim: str) -> bool:
@@ -162,7 +167,7 @@ def demonstrate(pool: Pool, load: Ab | Curl, requests: int, victim: str) -> bool
     unanswered = made = with_victim = 0
     killed = reloaded = False
     workers = len(pool.status()["workers"])
-    while made < requests or not reloaded or pool.status()["workers"] == []:
+    while made < requests or not reloaded:
         round_ = subprocess.Popen(
             load.command(pool.address),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -194,15 +199,15 @@ def demonstrate(pool: Pool, load: Ab | Curl, requests: int, victim: str) -> bool
     pool.wait_for(rf"(reload: {workers} of {workers} workers are new)")
     status = pool.status()
     handed = sum(worker["handed"] for worker in status["workers"])
-    print(f"\x1b[J\n{table.text(status)}\n" if table.live else f"\n{table.text(status)}\n")
-    print(
-        f"{made} requests by {load.name}: {status['accepted']} connections accepted, {handed} handed over, "
-        f"{made - unanswered - with_victim} answered"
-    )
+    clear = "\x1b[J" if table.live else ""
+    answered = made - unanswered - with_victim
+    print(f"{clear}\n{table.text(status)}\n")
+    print(f"{made} requests by {load.name}, {answered} answered")
+    print(f"{status['accepted']} connections accepted, {handed} handed over")
     print(f"{with_victim} were with the killed worker when it was killed")
     lost = unanswered + status["lost"] + status["waiting"]
     print(f"{lost} lost")
-    return lost == 0 and handed == status["accepted"]
+    return bool(lost == 0 and handed == status["accepted"])
 
 
 def main() -> int:
@@ -214,8 +219,8 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true")
     parser.add_argument("worker", nargs="+")
     arguments = parser.parse_args()
-    load = next((kind() for kind in (Ab, Curl) if shutil.which(kind.name)), None)
-    if load is None and not arguments.serve:
+    load = Ab() if shutil.which("ab") else Curl()
+    if not shutil.which(load.name) and not arguments.serve:
         raise Failure("ab or curl is needed to make requests (packages apache2-utils, curl)")
     # Ended from outside, the pool is ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -223,7 +228,8 @@ def main() -> int:
     try:
         pool.ready(len(arguments.worker))
         if arguments.serve:
-            print(f"\nTry curl http://{pool.address}/ and look at {pool.status_url} ; Ctrl-C ends it.")
+            print(f"\nTry curl http://{pool.address}/ and look at {pool.status_url}")
+            print("Ctrl-C ends it.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 pool.process.wait()
             return 0

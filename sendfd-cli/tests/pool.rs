@@ -1,5 +1,5 @@
 //! The pool, with workers that behave and workers that do not.
-#![allow(missing_docs)]
+#![allow(missing_docs, unsafe_code)]
 
 mod common;
 
@@ -491,6 +491,46 @@ fn nothing_outlives_a_pool_that_is_killed() {
         pool.lines.recv_timeout(Duration::ZERO),
         Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
     );
+}
+
+#[test]
+fn a_pool_that_loses_its_terminal_ends() {
+    use rustix::process::{ioctl_tiocsctty, setsid};
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    use std::os::unix::process::CommandExt;
+
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).expect("a terminal");
+    grantpt(&master).expect("granted");
+    unlockpt(&master).expect("unlocked");
+    let slave = ioctl_tiocgptpeer(&master, flags).expect("its other side");
+    let worker = worker("parent");
+    let mut command = sendfd(&["pool", "--listen", ANY, "--worker", &worker]);
+    // SAFETY: two system calls.
+    unsafe {
+        command.pre_exec(move || {
+            setsid()?;
+            Ok(ioctl_tiocsctty(&slave)?)
+        })
+    };
+    let mut pool = Pool::of(&mut command);
+    drop(command);
+    let line = pool.line("worker: child ");
+    let child: u32 = line
+        .rsplit(' ')
+        .next()
+        .expect("a word")
+        .parse()
+        .expect("a pid");
+    pool.ready(1);
+    // As long as it has one, SIGHUP is for a reload.
+    pool.signal(Signal::HUP);
+    pool.line("reload: 1 of 1 workers are new");
+    drop(master);
+    pool.line("the terminal is gone");
+    pool.line(" lost, ");
+    assert!(pool.child.wait().expect("ours").success());
+    ends(child);
 }
 
 #[test]

@@ -122,6 +122,7 @@ async fn serve(
     worker_limit: Option<Rlimit>,
 ) -> Result<()> {
     let mut signals = Signals::new()?;
+    let had_terminal = has_terminal();
     let (listeners, predecessor) = listeners(&config, inherited).await?;
     let status = status::bind(config.status)?;
     if let Some(user) = &config.user {
@@ -190,6 +191,10 @@ async fn serve(
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
+                if had_terminal && !has_terminal() {
+                    note("the terminal is gone");
+                    break;
+                }
                 spawn_local(Rc::clone(&pool).reload());
             }
             _ = signals.terminate.recv() => break,
@@ -205,6 +210,11 @@ async fn serve(
     }
     pool.report();
     Ok(())
+}
+
+/// Whether there is a controlling terminal. When it goes, the kernel sends SIGHUP, too.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 struct Signals {
