@@ -4,7 +4,7 @@ import dgram from 'node:dgram';
 import fs from 'node:fs';
 import net from 'node:net';
 import { badDescriptor, checkInt32, checkObject, systemError, withCode } from './errors';
-import { type Descriptors, type Kind, native, type Path } from './native';
+import { type Descriptors, type Kind, type NativeReceiver, native, type Path } from './native';
 import { checkServer, listenOn } from './server';
 
 /** Which descriptor of the message is meant. */
@@ -21,11 +21,12 @@ export interface Which {
  */
 export const descriptors: Descriptors = new native.Descriptors();
 
+const LAYOUT = native.layout();
+
 /** A number in `fds` whose descriptor is no longer the message's. */
 const GONE = -1;
 const NO_OPTIONS = Object.freeze({});
 const NO_DATA = Buffer.alloc(0);
-const HEAD = 8;
 const PATHS: Record<number, Path> = Object.fromEntries(
   Object.entries(native.pathBits()).map(([path, bit]) => [bit, path as Path]),
 );
@@ -65,30 +66,35 @@ export class Message {
   readonly #tagHigh: number;
 
   /**
-   * Made from what the addon wrote at `at`.
+   * Made from what the addon wrote into record `index` of what was received last.
    *
    * @internal
    */
-  static from(words: Uint32Array, at: number): Message {
-    return new Message(words, at);
+  static from(words: Uint32Array, index: number, receiver: NativeReceiver): Message {
+    return new Message(words, index * LAYOUT.size, receiver);
   }
 
-  private constructor(words: Uint32Array, at: number) {
+  private constructor(words: Uint32Array, at: number, receiver: NativeReceiver) {
     const word = (offset: number) => words[at + offset] as number;
-    this.pid = word(0) | 0;
-    this.uid = word(1);
-    this.gid = word(2);
-    this.path = PATHS[word(3)] as Path;
-    this.#tagLow = word(4);
-    this.#tagHigh = word(5);
-    const count = word(6);
-    const fds =
-      count === 1 ? [word(HEAD)] : Array.from(words.subarray(at + HEAD, at + HEAD + count));
+    this.pid = word(LAYOUT.pid);
+    this.uid = word(LAYOUT.uid);
+    this.gid = word(LAYOUT.gid);
+    this.path = PATHS[word(LAYOUT.path)] as Path;
+    this.#tagLow = word(LAYOUT.tagLow);
+    this.#tagHigh = word(LAYOUT.tagHigh);
+    const count = word(LAYOUT.count);
+    const first = at + LAYOUT.fds;
+    const fds = count === 1 ? [word(LAYOUT.fds)] : Array.from(words.subarray(first, first + count));
     this.#fds = fds;
-    const length = word(7);
-    const start = words.byteOffset + (at + HEAD + native.MAX_FDS) * 4;
-    this.data =
-      length === 0 ? NO_DATA : Buffer.from(Buffer.from(words.buffer as ArrayBuffer, start, length));
+    const length = word(LAYOUT.length);
+    if (length === 0) {
+      this.data = NO_DATA;
+    } else if (length > LAYOUT.inline) {
+      this.data = receiver.large(word(LAYOUT.data));
+    } else {
+      const start = words.byteOffset + (at + LAYOUT.data) * 4;
+      this.data = Buffer.from(Buffer.from(words.buffer as ArrayBuffer, start, length));
+    }
     forgotten.register(this, fds);
   }
 
@@ -243,7 +249,7 @@ export class Message {
   #kind(index: number): Kind {
     const kind = native.detect(this.#fd(index));
     if ('errno' in kind) throw systemError(kind);
-    return kind;
+    return kind as Kind;
   }
 
   /** Whoever `take` makes owns the descriptor, unless it throws. */

@@ -1,50 +1,17 @@
-// The addon: found, loaded and given its types. Its text is that of `src/`.
+// The addon: found and loaded. Its types are those that its build wrote down.
+
+import type * as Addon from '../build/native';
 
 /** @internal */
-export interface Failure {
-  errno: number;
-  message: string;
-  hint?: string;
-}
-
+export type Failure = Addon.Failure;
 /** @internal */
-export interface Descriptors {
-  close(fds: readonly number[]): void;
-  duplicate(fd: number): number | Failure;
-  release(fd: number): boolean;
-}
-
+export type Probed = Addon.Report;
 /** @internal */
-export interface Arrival {
-  text: string;
-  fds: number[];
-}
-
+export type Descriptors = Addon.Descriptors;
 /** @internal */
-export interface NativeTarget {
-  send(
-    fds: number | number[],
-    timeout: number,
-    tagLow: number,
-    tagHigh: number,
-    data: Uint8Array | undefined,
-    paths: number,
-    forRoom: boolean,
-  ): Failure | null;
-  path(): Path;
-  queued(): number | Failure;
-  close(): void;
-}
-
+export type NativeTarget = Addon.NativeTarget;
 /** @internal */
-export interface NativeReceiver {
-  receive(block: Uint32Array, limit: number): number | Failure;
-  start(ready: () => void): void;
-  stop(): void;
-  keepAlive(keep: boolean): void;
-  dropped(): number;
-  close(): void;
-}
+export type NativeReceiver = Addon.NativeReceiver;
 
 /** The way that a message takes. */
 export type Path = 'syscall' | 'pidfd' | 'name';
@@ -75,62 +42,9 @@ export interface Kind {
 }
 
 /** @internal */
-export interface Probed {
-  pid: number;
-  sig: number;
-  chosen?: Path;
-  paths: { path: Path; failure?: Failure }[];
-}
+export const native: typeof Addon = load();
 
-/** @internal */
-export interface Native {
-  readonly MAX_FDS: number;
-  readonly MAX_DATA: number;
-  readonly MESSAGE_WORDS: number;
-  rtmin(): number;
-  rtmax(): number;
-  version(): string;
-  pathBits(): Record<Path, number>;
-  close(fd: number): number;
-  keepPath(fd: number, path: string, fromNowOn: boolean): boolean;
-  pair(descriptors: Descriptors): [number, number] | Failure;
-  sendOver(socket: number, text: string, fds: readonly number[]): Failure | null;
-  receiveOver(socket: number, descriptors: Descriptors): Arrival | Failure;
-  detect(fd: number): Kind | Failure;
-  probe(pid: number, sig: number): Probed | Failure;
-  probeSelf(): Probed | Failure;
-  send(
-    pid: number,
-    sig: number,
-    fds: number | number[],
-    timeout: number,
-    tagLow: number,
-    tagHigh: number,
-    data: Uint8Array | undefined,
-    paths: number,
-    forRoom: boolean,
-  ): Failure | null;
-  openTarget(
-    pid: number,
-    sig: number,
-    paths: number,
-    timeout: number,
-    forRoom: boolean,
-  ): NativeTarget | Failure;
-  openReceiver(
-    sig: number,
-    uids: readonly number[],
-    queueBytes: number,
-    descriptors: Descriptors,
-    uv: boolean,
-  ): NativeReceiver | Failure;
-  Descriptors: new () => Descriptors;
-}
-
-/** @internal */
-export const native: Native = load();
-
-function load(): Native {
+function load(): typeof Addon {
   const { platform, arch } = process;
   if (platform !== 'linux') {
     throw unsupported(`sendfd needs Linux, and this is ${platform}: there are no pidfds here`);

@@ -38,10 +38,10 @@ function answer(report: Probed | Failure): Report {
   if ('errno' in report) throw systemError(report);
   const { pid, sig } = report;
   const paths = report.paths.map(({ path, failure }) => ({
-    path,
+    path: path as Path,
     error: failure === undefined ? null : systemError(failure),
   }));
-  return { pid, sig, chosen: report.chosen ?? null, paths };
+  return { pid, sig, chosen: (report.chosen as Path | undefined) ?? null, paths };
 }
 
 /** Asks what a descriptor refers to. Does not block and changes nothing. Throws `EBADF`. */
@@ -49,5 +49,5 @@ export function detect(fd: Sendable): Kind {
   const number = fdOf(fd);
   const kind = native.detect(number);
   if ('errno' in kind) throw systemError(kind);
-  return kind;
+  return kind as Kind;
 }

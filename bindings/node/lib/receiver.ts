@@ -30,6 +30,7 @@ export interface ReceiverOptions {
 export interface ReceiverEvents {
   message: [message: Message];
   error: [error: SendfdError];
+  retire: [];
   close: [];
 }
 
@@ -42,7 +43,7 @@ const FIRST_PAUSE = 1;
 const LONGEST_PAUSE = 100;
 
 // What the addon writes messages into, and what each is made from at once.
-const block = new Uint32Array(BATCH * native.MESSAGE_WORDS);
+const block = new Uint32Array(BATCH * native.layout().size);
 
 // Bun and Deno export libuv's names, but have no libuv loop.
 const { bun, deno } = process.versions as Record<string, string | undefined>;
@@ -66,6 +67,7 @@ type Waiting = {
  *   `ENOMEM` no message is lost, and receiving, iterators too, goes on by itself when it can: it is
  *   reported once, until a message is received again, and is a `SendfdWarning` where nobody listens
  *   for 'error'. Anything else goes to the iterator, if one is waiting.
+ * - 'retire': it takes no more than what was sent already.
  * - 'close': it is closed, or was retired and has given out its last message.
  *
  * A process can have one receiver for each signal, in whichever of its threads.
@@ -133,8 +135,8 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
    * `closeAllConnections()` know of them; bytes that came along as `data` are read first. Answers
    * the server. Blocks nothing; not for Bun and Deno.
    *
-   * When this receiver ends, by `retire()` or `close()`, the server stops, cutting off nobody: each
-   * connection of HTTP ends with its next response or its timeout, and 'close' follows. The other
+   * When this receiver retires or is closed, the server stops, cutting off nobody: each connection of
+   * HTTP ends with its next response or its timeout, and 'close' follows. The other
    * way round, `server.close()` retires this receiver: what was sent already is still served.
    *
    * Throws `ERR_SERVER_ALREADY_LISTEN` if the server listens.
@@ -153,6 +155,7 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   retire(): void {
     if (this.#native === null || this.#retired) return;
     this.#retired = true;
+    this.emit('retire');
     this.#receive();
     if (this.#isWanted) this.#deliverSoon();
   }
@@ -262,8 +265,9 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
       this.close();
       return;
     }
-    const words = native.MESSAGE_WORDS;
-    for (let i = 0; i < count; i++) this.#messages.push(Message.from(block, i * words));
+    for (let i = 0; i < count; i++) {
+      this.#messages.push(Message.from(block, i, this.#native));
+    }
     this.#batch = count < this.#batch ? SMALL_BATCH : BATCH;
     if (count > 0) this.#pause = 0;
   }

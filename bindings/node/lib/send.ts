@@ -196,7 +196,7 @@ export class Target {
 
   /** The path that it uses. */
   get path(): Path {
-    return this.#open().path();
+    return this.#open().path() as Path;
   }
 
   /**

@@ -5,7 +5,7 @@ import type net from 'node:net';
 import { withCode } from './errors';
 import type { Message } from './message';
 import type { Receiver } from './receiver';
-import { checkServer, type Listening, leave, listen } from './server';
+import { checkServer, endWithResponses, type Listening, leave, listen } from './server';
 
 /** How a server is served. */
 export interface ServeOptions {
@@ -72,8 +72,11 @@ export function serve(receiver: Receiver, server: net.Server, options: ServeOpti
   listen(server, handle);
   server.on('session', watch);
   server.once('listening', start);
+  const end = () => endWithResponses(server);
+  receiver.once('retire', end);
   receiver.once('close', () => {
     ended = true;
+    receiver.off('retire', end);
     receiver.off('message', take);
     server.off('session', watch);
     if (queue > 0) {

@@ -80,7 +80,31 @@ export function listen(server: net.Server, handle: Listening): void {
 }
 
 /** The responses of these servers already say that the connection ends with them. */
-const leaving = new WeakSet<net.Server>();
+const ending = new WeakSet<net.Server>();
+
+/**
+ * Has each connection of a server of HTTP end with its next response. Those of others go on.
+ *
+ * @internal
+ */
+export function endWithResponses(server: net.Server): void {
+  if (!(server instanceof http.Server || server instanceof https.Server)) return;
+  if (ending.has(server)) return;
+  ending.add(server);
+  const last = (_request: unknown, response: http.ServerResponse) => {
+    response.shouldKeepAlive = false;
+  };
+  const events = ['request', 'checkContinue', 'checkExpectation'].filter(
+    (event) => event === 'request' || server.listenerCount(event) > 0,
+  );
+  const emitter: net.Server = server;
+  for (const event of events) emitter.prependListener(event, last);
+  // It may listen again, and then it keeps connections again.
+  emitter.once('listening', () => {
+    ending.delete(server);
+    for (const event of events) emitter.off(event, last);
+  });
+}
 
 /**
  * Stops a server from accepting and cuts off nobody. Its own `close()` would end the idle
@@ -90,21 +114,6 @@ const leaving = new WeakSet<net.Server>();
  * @internal
  */
 export function leave(server: net.Server): void {
-  if ((server instanceof http.Server || server instanceof https.Server) && !leaving.has(server)) {
-    leaving.add(server);
-    const last = (_request: unknown, response: http.ServerResponse) => {
-      response.shouldKeepAlive = false;
-    };
-    for (const event of ['request', 'checkContinue', 'checkExpectation']) {
-      if (event === 'request' || server.listenerCount(event) > 0) {
-        (server as net.Server).prependListener(event, last);
-      }
-    }
-    // It may listen again, and then it keeps connections again.
-    (server as net.Server).once('listening', () => {
-      leaving.delete(server);
-      for (const event of ['request', 'checkContinue', 'checkExpectation']) server.off(event, last);
-    });
-  }
+  endWithResponses(server);
   net.Server.prototype.close.call(server);
 }

@@ -148,7 +148,7 @@ export async function takeOver(
   const started = performance.now();
   const ends = native.pair(descriptors);
   if (!Array.isArray(ends)) throw systemError(ends);
-  const [mine, its] = ends;
+  const [mine, its] = ends as [number, number];
   try {
     await send(pid, sig, its, { data: REQUEST, timeout });
   } catch (error) {

@@ -3,21 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use napi::Either;
 use napi_derive::napi;
 
 use crate::Failure;
-
-/// Borrows what the caller says is a descriptor. The core asks the kernel, which answers EBADF
-/// where nothing is open.
-#[allow(unsafe_code)]
-pub(crate) fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: `lib/` lets no negative number through, and the borrow ends with the call.
-    unsafe { BorrowedFd::borrow_raw(fd.max(0)) }
-}
+use crate::sys::{self, borrow, own};
 
 /// The descriptors that one JavaScript environment received and has not passed on.
 ///
@@ -85,23 +78,10 @@ impl Drop for Owned {
     }
 }
 
-#[allow(unsafe_code)]
-fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: only `take` puts numbers into the set, and it owned the descriptor.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// Closes a descriptor that is JavaScript's, or answers the negative errno.
+/// Closes a descriptor that is JavaScript's.
 #[napi]
-#[allow(unsafe_code)]
-pub fn close(fd: i32) -> i32 {
-    // SAFETY: the caller owns the number. EBADF is answered, not undefined.
-    match unsafe { libc::close(fd) } {
-        0 => 0,
-        _ => -std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EBADF),
-    }
+pub fn close(fd: i32) {
+    sys::close(fd);
 }
 
 /// Descriptor numbers are small and differ in their low bits: they need no hashing to speak of.

@@ -2,10 +2,11 @@
 
 use napi::Either;
 use napi_derive::napi;
+use rustix::fs::OFlags;
 use sendfd_core::Kind;
 
 use crate::Failure;
-use crate::descriptors::borrow;
+use crate::sys::borrow;
 
 /// The answer of [`detect`].
 #[napi(object, object_from_js = false)]
@@ -33,7 +34,8 @@ pub fn detect(fd: i32) -> Either<Detected, Failure> {
         Ok(kind) => kind,
         Err(error) => return Either::B(error.into()),
     };
-    let mode = access_mode(fd);
+    // EBADF was answered above.
+    let mode = rustix::fs::fcntl_getfl(borrow(fd)).unwrap_or(OFlags::empty()) & OFlags::ACCMODE;
     let mut detected = Detected {
         r#type: match kind {
             Kind::Socket { .. } => "socket",
@@ -48,8 +50,8 @@ pub fn detect(fd: i32) -> Either<Detected, Failure> {
         socket_type: None,
         protocol: None,
         listening: None,
-        readable: mode == libc::O_RDONLY || mode == libc::O_RDWR,
-        writable: mode == libc::O_WRONLY || mode == libc::O_RDWR,
+        readable: mode == OFlags::RDONLY || mode == OFlags::RDWR,
+        writable: mode == OFlags::WRONLY || mode == OFlags::RDWR,
     };
     if let Kind::Socket {
         family,
@@ -74,10 +76,4 @@ pub fn detect(fd: i32) -> Either<Detected, Failure> {
         detected.listening = Some(listening);
     }
     Either::A(detected)
-}
-
-#[allow(unsafe_code)]
-fn access_mode(fd: i32) -> i32 {
-    // SAFETY: F_GETFL takes no pointer, and any number may be asked about.
-    unsafe { libc::fcntl(fd, libc::F_GETFL) & libc::O_ACCMODE }
 }

@@ -3,7 +3,6 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 
 use napi::Either;
@@ -16,7 +15,8 @@ use rustix::net::{
 use sendfd_core::MAX_FDS;
 
 use crate::Failure;
-use crate::descriptors::{Descriptors, borrow};
+use crate::descriptors::Descriptors;
+use crate::sys::borrow;
 
 /// The longest line.
 const LINE: usize = 4096;
@@ -32,7 +32,7 @@ pub struct Arrival {
 
 /// The two ends of a pair, which are `descriptors`'.
 #[napi]
-pub fn pair(descriptors: &Descriptors) -> Either<Vec<RawFd>, Failure> {
+pub fn pair(descriptors: &Descriptors) -> Either<Vec<i32>, Failure> {
     match UnixStream::pair() {
         Ok((one, other)) => Either::A(vec![
             descriptors.take(one.into()),

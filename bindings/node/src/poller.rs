@@ -3,14 +3,13 @@
 //! libuv does it where the runtime has a libuv loop (Node, Electron): no thread, and one step from
 //! the kernel to JavaScript. Elsewhere (Bun, Deno) one thread for the whole process does it.
 
-mod thread;
-mod uv;
-
 use std::os::fd::AsRawFd;
 
 use napi::bindgen_prelude::Env;
-use napi::{Result, Status, sys};
+use napi::{Result, sys};
 use napi_derive::napi;
+
+use crate::sys::{thread, uv};
 
 /// The two of them.
 pub(crate) enum Poller {
@@ -55,30 +54,4 @@ impl Poller {
 #[napi]
 pub fn keep_path(env: Env, fd: i32, path: String, from_now_on: bool) -> Result<bool> {
     uv::forget_path(env.raw(), fd, &path, from_now_on)
-}
-
-/// A Node-API status as a result.
-fn check(status: sys::napi_status, what: &str) -> Result<()> {
-    match Status::from(status) {
-        Status::Ok => Ok(()),
-        status => Err(napi::Error::new(status, what)),
-    }
-}
-
-/// What JavaScript threw out of a callback is nobody else's: an uncaught exception.
-///
-/// # Safety
-/// On the environment's own thread, right after the call that answered `status`.
-#[allow(unsafe_code)]
-unsafe fn throw_uncaught(env: sys::napi_env, status: sys::napi_status) {
-    if status != sys::Status::napi_pending_exception {
-        return;
-    }
-    let mut exception = std::ptr::null_mut();
-    // SAFETY: promised by the caller. While a thread is being terminated there is none.
-    unsafe {
-        if sys::napi_get_and_clear_last_exception(env, &raw mut exception) == sys::Status::napi_ok {
-            sys::napi_fatal_exception(env, exception);
-        }
-    }
 }

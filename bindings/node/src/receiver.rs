@@ -1,6 +1,8 @@
 //! The receiver, and the form in which its messages cross into JavaScript.
 
-use napi::bindgen_prelude::{Env, Function, JsValue, Uint32ArraySlice};
+use std::cell::RefCell;
+
+use napi::bindgen_prelude::{Buffer, Env, Function, JsValue, Uint32ArraySlice};
 use napi::{Either, Result};
 use napi_derive::napi;
 use sendfd_core::{Incoming, MAX_DATA, MAX_FDS, Port, ReceiverOptions, Room, Wait};
@@ -8,13 +10,66 @@ use sendfd_core::{Incoming, MAX_DATA, MAX_FDS, Port, ReceiverOptions, Room, Wait
 use crate::Failure;
 use crate::descriptors::Descriptors;
 use crate::poller::Poller;
+use crate::sys::lent;
 
-/// The words before the descriptors: pid, uid, gid, path, the tag's halves, and both counts.
-const HEAD: usize = 8;
+/// How many bytes of data a record has room for. More waits in the receiver, for JavaScript to fetch.
+const INLINE: usize = 4096;
 
-/// How many 32-bit words one message takes in the block that JavaScript lends.
+/// Where the parts of a message are in its record in the block that JavaScript lends, in 32-bit words.
+/// It reads this here.
+#[napi(object, object_from_js = false)]
+pub struct Layout {
+    /// Who sent it.
+    pub pid: u32,
+    /// Who sent it.
+    pub uid: u32,
+    /// Who sent it.
+    pub gid: u32,
+    /// The bit of the path that it came by.
+    pub path: u32,
+    /// The tag's lower half.
+    pub tag_low: u32,
+    /// The tag's upper half.
+    pub tag_high: u32,
+    /// How many descriptors.
+    pub count: u32,
+    /// How many bytes of data.
+    pub length: u32,
+    /// The descriptors.
+    pub fds: u32,
+    /// The data, or which one of `large` it is.
+    pub data: u32,
+    /// The whole record.
+    pub size: u32,
+    /// How many bytes of data it has room for.
+    pub inline: u32,
+}
+
+const FDS: usize = 8;
+const DATA: usize = FDS + MAX_FDS;
+const SIZE: usize = DATA + INLINE / 4;
+
+const LAYOUT: Layout = Layout {
+    pid: 0,
+    uid: 1,
+    gid: 2,
+    path: 3,
+    tag_low: 4,
+    tag_high: 5,
+    count: 6,
+    length: 7,
+    fds: FDS as u32,
+    data: DATA as u32,
+    size: SIZE as u32,
+    inline: INLINE as u32,
+};
+
+/// The layout of a record.
 #[napi]
-pub const MESSAGE_WORDS: u32 = (HEAD + MAX_FDS + MAX_DATA / 4) as u32;
+#[must_use]
+pub fn layout() -> Layout {
+    LAYOUT
+}
 
 /// Opens a receiver on `sig`. What it receives is `descriptors`'. `uv` says that libuv may be asked
 /// to watch it.
@@ -36,6 +91,7 @@ pub fn open_receiver(
             poller: Some(Poller::open(env.raw(), &core, uv)?),
             core: Some(core),
             descriptors: descriptors.clone(),
+            large: RefCell::default(),
         }),
         Err(error) => Either::B(error.into()),
     })
@@ -48,6 +104,8 @@ pub struct NativeReceiver {
     poller: Option<Poller>,
     core: Option<sendfd_core::Receiver>,
     descriptors: Descriptors,
+    /// Data for which a record has no room, until it is fetched or more is received.
+    large: RefCell<Vec<Vec<u8>>>,
 }
 
 #[napi]
@@ -58,15 +116,14 @@ impl NativeReceiver {
         let Some(core) = &self.core else {
             return Either::A(0);
         };
-        #[allow(unsafe_code)]
-        // SAFETY: `lib/` keeps the block to itself, and no JavaScript runs before this returns.
-        let words = unsafe { block.as_mut() };
-        let mut rooms: Vec<Slot<'_>> = words
-            .chunks_exact_mut(MESSAGE_WORDS as usize)
+        self.large.borrow_mut().clear();
+        let mut rooms: Vec<Slot<'_>> = lent(&mut block)
+            .chunks_exact_mut(SIZE)
             .take(limit as usize)
             .map(|words| Slot {
                 words,
                 descriptors: &self.descriptors,
+                large: &self.large,
             })
             .collect();
         match core.recv_many(&mut rooms, Wait::Never) {
@@ -74,6 +131,17 @@ impl NativeReceiver {
             Err(error) if error.raw_os_error() == libc::EAGAIN => Either::A(0),
             Err(error) => Either::B(error.into()),
         }
+    }
+
+    /// The data of a message just received for which its record had no room.
+    #[napi]
+    pub fn large(&self, index: u32) -> Buffer {
+        let mut large = self.large.borrow_mut();
+        large
+            .get_mut(index as usize)
+            .map(std::mem::take)
+            .unwrap_or_default()
+            .into()
     }
 
     /// Has `ready` called whenever there is something to receive, until [`Self::stop`].
@@ -119,6 +187,7 @@ impl NativeReceiver {
 struct Slot<'a> {
     words: &'a mut [u32],
     descriptors: &'a Descriptors,
+    large: &'a RefCell<Vec<Vec<u8>>>,
 }
 
 impl Room for Slot<'_> {
@@ -127,27 +196,33 @@ impl Room for Slot<'_> {
     }
 
     fn put(&mut self, incoming: Incoming<'_>) {
-        let (head, rest) = self.words.split_at_mut(HEAD);
-        let (fds, data) = rest.split_at_mut(MAX_FDS);
         let mut count = 0;
-        for (word, fd) in fds.iter_mut().zip(incoming.fds) {
+        for (word, fd) in self.words[FDS..DATA].iter_mut().zip(incoming.fds) {
             *word = self.descriptors.take(fd).cast_unsigned();
             count += 1;
         }
-        for (word, bytes) in data.iter_mut().zip(incoming.data.chunks(4)) {
-            let mut four = [0; 4];
-            four[..bytes.len()].copy_from_slice(bytes);
-            *word = u32::from_ne_bytes(four);
+        if incoming.data.len() > INLINE {
+            let mut large = self.large.borrow_mut();
+            self.words[DATA] = large.len() as u32;
+            large.push(incoming.data.to_vec());
+        } else {
+            for (word, bytes) in self.words[DATA..].iter_mut().zip(incoming.data.chunks(4)) {
+                let mut four = [0; 4];
+                four[..bytes.len()].copy_from_slice(bytes);
+                *word = u32::from_ne_bytes(four);
+            }
         }
-        head.copy_from_slice(&[
-            incoming.sender.pid,
-            incoming.sender.uid,
-            incoming.sender.gid,
-            incoming.path as u32,
-            incoming.tag as u32,
-            (incoming.tag >> 32) as u32,
-            count,
-            incoming.data.len() as u32,
-        ]);
+        for (at, word) in [
+            (LAYOUT.pid, incoming.sender.pid),
+            (LAYOUT.uid, incoming.sender.uid),
+            (LAYOUT.gid, incoming.sender.gid),
+            (LAYOUT.path, incoming.path as u32),
+            (LAYOUT.tag_low, incoming.tag as u32),
+            (LAYOUT.tag_high, (incoming.tag >> 32) as u32),
+            (LAYOUT.count, count),
+            (LAYOUT.length, incoming.data.len() as u32),
+        ] {
+            self.words[at as usize] = word;
+        }
     }
 }

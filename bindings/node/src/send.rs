@@ -8,7 +8,7 @@ use napi_derive::napi;
 use sendfd_core::{Path, Paths, Port, SendOptions, TargetOptions, Wait, WaitFor};
 
 use crate::Failure;
-use crate::descriptors::borrow;
+use crate::sys::borrow;
 
 /// One descriptor or several.
 type Fds = Either<i32, Vec<i32>>;
@@ -19,7 +19,7 @@ type Fds = Either<i32, Vec<i32>>;
 pub fn send(
     pid: i32,
     sig: i32,
-    fds: Fds,
+    #[napi(ts_arg_type = "number | readonly number[]")] fds: Fds,
     timeout: f64,
     tag_low: u32,
     tag_high: u32,
@@ -69,7 +69,7 @@ impl NativeTarget {
     #[allow(clippy::too_many_arguments)]
     pub fn send(
         &self,
-        fds: Fds,
+        #[napi(ts_arg_type = "number | readonly number[]")] fds: Fds,
         timeout: f64,
         tag_low: u32,
         tag_high: u32,

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import fs from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
@@ -14,6 +15,9 @@ import fastify from 'fastify';
 import { Receiver, send } from 'sendfd';
 import { WebSocket, WebSocketServer } from 'ws';
 import { connection, leaksNothing, node, sig, text } from './helpers.mjs';
+
+// Standard input may be a socket.
+const null_ = fs.openSync('/dev/null');
 
 // TLS without certificates: both sides know a key.
 const key = Buffer.from('a key of these tests');
@@ -352,7 +356,7 @@ test('what is no connection is closed with a warning, or given to `other`', asyn
   const server = http.createServer((_request, response) => response.end('ok'));
   let receiver = serving(t, server);
   const warned = once(process, 'warning');
-  await send(process.pid, sig, 0);
+  await send(process.pid, sig, null_);
   assert.equal((await warned)[0].code, 'SENDFD_NO_CONNECTION');
   receiver.close();
   await once(server, 'close');
@@ -360,7 +364,7 @@ test('what is no connection is closed with a warning, or given to `other`', asyn
   const got = new Promise((resolve) => {
     receiver = serving(t, server, { other: resolve });
   });
-  await send(process.pid, sig, [0, 0], { data: 'two' });
+  await send(process.pid, sig, [null_, null_], { data: 'two' });
   const message = await got;
   assert.equal(message.data.toString(), 'two');
   message.close();

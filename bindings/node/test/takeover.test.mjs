@@ -168,8 +168,9 @@ describe('the old one goes on', () => {
       };
       offerTakeover(sig, {}, { signal: end.signal, onAttempt }).catch(() => {});
     });
-    await send(process.pid, sig, 0, { data: 'hello' });
-    await send(process.pid, sig, 0, { data: 'takeover 2' });
+    const fd = fs.openSync('/dev/null');
+    await send(process.pid, sig, fd, { data: 'hello' });
+    await send(process.pid, sig, fd, { data: 'takeover 2', close: true });
     await asked;
     assert.match(words[0], /no request/);
     assert.match(words[1], /speaks "takeover 1"/);

@@ -17,6 +17,7 @@ export interface ReceiverOptions {
 export interface ReceiverEvents {
     message: [message: Message];
     error: [error: SendfdError];
+    retire: [];
     close: [];
 }
 /**
@@ -32,6 +33,7 @@ export interface ReceiverEvents {
  *   `ENOMEM` no message is lost, and receiving, iterators too, goes on by itself when it can: it is
  *   reported once, until a message is received again, and is a `SendfdWarning` where nobody listens
  *   for 'error'. Anything else goes to the iterator, if one is waiting.
+ * - 'retire': it takes no more than what was sent already.
  * - 'close': it is closed, or was retired and has given out its last message.
  *
  * A process can have one receiver for each signal, in whichever of its threads.
@@ -58,8 +60,8 @@ export declare class Receiver extends EventEmitter<ReceiverEvents> {
      * `closeAllConnections()` know of them; bytes that came along as `data` are read first. Answers
      * the server. Blocks nothing; not for Bun and Deno.
      *
-     * When this receiver ends, by `retire()` or `close()`, the server stops, cutting off nobody: each
-     * connection of HTTP ends with its next response or its timeout, and 'close' follows. The other
+     * When this receiver retires or is closed, the server stops, cutting off nobody: each connection of
+     * HTTP ends with its next response or its timeout, and 'close' follows. The other
      * way round, `server.close()` retires this receiver: what was sent already is still served.
      *
      * Throws `ERR_SERVER_ALREADY_LISTEN` if the server listens.

@@ -2,7 +2,6 @@
 //!
 //! Each descriptor is watched for one event at a time: JavaScript has to have been called for it
 //! before it is watched again, so that no more than one call for each is ever under way.
-#![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -15,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use napi::{Error, Result, Status, sys};
 
-use super::{check, throw_uncaught};
+use super::{check, throw_uncaught, with_signals_blocked};
 
 /// The thread's epoll instance, and whom to call.
 struct Watcher {
@@ -310,20 +309,6 @@ unsafe extern "C" fn finalize(_env: sys::napi_env, state: *mut c_void, _hint: *m
 unsafe extern "C" fn environment_ends(state: *mut c_void) {
     // SAFETY: alive until `finalize`, which comes later.
     unsafe { &*state.cast::<State>() }.close();
-}
-
-/// Runs `f` so that a thread it starts handles no signal: those are the program's.
-fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
-    let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    // SAFETY: sigfillset writes `all`, pthread_sigmask writes `before`.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let result = f();
-    // SAFETY: written above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
-    result
 }
 
 fn last_error(what: &str) -> Error {

@@ -1,5 +1,4 @@
 //! libuv watches: a uv_poll_t on the environment's own loop.
-#![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
