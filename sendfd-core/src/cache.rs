@@ -8,7 +8,7 @@ use crate::outgoing::Key;
 use crate::sys::PerProcess;
 use crate::target::Target;
 
-/// Each costs this process two descriptors, so a few: programs with more targets hold their own.
+/// Each costs this process one descriptor, so a few: programs with more targets hold their own.
 const CAPACITY: usize = 16;
 
 /// How often in a row a target may be found to have lost its descriptor before it is given up. A thread

@@ -87,7 +87,7 @@ pub(crate) fn check(pid: u32) -> Result<Pid, Cause> {
 }
 
 pub(crate) fn own_pid() -> u32 {
-    std::process::id()
+    sys::own_pid()
 }
 
 /// The inode of this process's pid namespace, or 0 where neither /proc nor the kernel tells: two
@@ -127,19 +127,6 @@ impl Process {
             return Err(Cause::NoSuchProcess);
         }
         Ok(process)
-    }
-
-    pub(crate) fn try_clone(&self) -> Result<Self, Errno> {
-        Ok(Process {
-            pid: self.pid,
-            pidfd: self.try_clone_pidfd()?,
-            number: AtomicU64::new(self.number.load(Ordering::Relaxed)),
-        })
-    }
-
-    /// Leaves the descriptor alone, which has been closed by others and may be theirs by now.
-    pub(crate) fn abandon(&mut self) {
-        std::mem::forget(self.pidfd.take());
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -17,14 +17,14 @@ type Answer<T> = Result<T, Cause>;
 
 #[derive(Debug)]
 pub(crate) struct Route {
-    process: Process,
+    pid: u32,
     identity: Identity,
     port: Port,
     pub(crate) link: Link,
     /// The generation of the process in which a thread opens the link again; 0 if none does. A child
     /// inherits the number and not the thread.
     reopening: AtomicU32,
-    /// When it was last seen that the process lives, in ticks of the coarse clock.
+    /// When the process was last seen to live, see [`Route::lives`].
     seen: AtomicU64,
 }
 
@@ -63,12 +63,12 @@ impl Route {
         }
         let link = reach::reach_by(path, process, port.signal())?;
         let new = Arc::new(Route {
-            process: process.try_clone()?,
+            pid: process.pid(),
             identity,
             port,
             link,
             reopening: AtomicU32::new(0),
-            seen: AtomicU64::new(sys::tick()),
+            seen: AtomicU64::new(moment()),
         });
         let mut routes = lock(routes());
         routes.retain(|route| route.strong_count() > 0);
@@ -88,8 +88,14 @@ impl Route {
         Ok(new)
     }
 
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
+    /// The process, if it is the one that it was.
+    pub(crate) fn process(&self) -> Answer<Process> {
+        let process = Process::open(self.pid)?;
+        if process.identity() == self.identity {
+            Ok(process)
+        } else {
+            Err(Cause::NoSuchProcess)
+        }
     }
 
     fn leads_to(&self, identity: Identity, port: Port, path: Path) -> bool {
@@ -142,9 +148,7 @@ impl Route {
         let Some(socket) = self.link.socket() else {
             return Err(Cause::NoSuchProcess);
         };
-        if self.process.has_exited() {
-            return Err(Cause::NoSuchProcess);
-        }
+        let process = self.process()?;
         if !self.begin() {
             return Ok(Reopened::ByAnother);
         }
@@ -153,12 +157,9 @@ impl Route {
             Ok(Reopened::ByAnother)
         } else {
             let path = self.link.path();
-            let again = reach::first(
-                &self.process,
-                self.port.signal(),
-                path.into(),
-                |path, seen| reach::reach_by(path, seen, self.port.signal()),
-            );
+            let again = reach::first(&process, self.port.signal(), path.into(), |path, seen| {
+                reach::reach_by(path, seen, self.port.signal())
+            });
             again.and_then(|new| {
                 let new = new.socket().ok_or(Cause::NoSuchProcess)?;
                 socket.replace(new).map(|()| Reopened::Done)
@@ -168,30 +169,29 @@ impl Route {
         result
     }
 
-    /// Whether the process may be taken to live. What a child of it holds keeps its queue open after its
-    /// death, so that sending alone does not tell; a thread that sends without pause asks once in a tick of
-    /// the kernel's clock.
+    /// Whether the process may be taken to live. A child of it that a raw clone(2) made keeps its queue open
+    /// after its death, so that sending alone does not tell. That is rare, and asking takes more system
+    /// calls than sending: so it is asked ten times in a second at most.
     #[inline]
     pub(crate) fn lives(&self) -> bool {
-        let now = sys::tick();
+        let now = moment();
         self.seen.load(Ordering::Relaxed) == now || self.lives_at(now)
     }
 
     #[cold]
     fn lives_at(&self, now: u64) -> bool {
-        self.seen.store(now, Ordering::Relaxed);
-        // Without a pidfd it takes more than one system call to know.
-        self.process.pidfd().is_none() || !self.process.has_exited()
+        let before = self.seen.swap(now, Ordering::Relaxed);
+        // A child's first send is one system call, too.
+        let is_in_child = before >> 32 != now >> 32;
+        is_in_child || self.process().map(drop) != Err(Cause::NoSuchProcess)
     }
 }
 
-impl Drop for Route {
-    fn drop(&mut self) {
-        if !self.is_intact() {
-            // Whoever closed the one has closed the other.
-            self.process.abandon();
-        }
-    }
+/// The tenth of a second, and in the upper half the generation.
+#[inline]
+fn moment() -> u64 {
+    let tenths = (sys::tick() / 100_000_000) as u32;
+    u64::from(sys::generation()) << 32 | u64::from(tenths)
 }
 
 fn find(identity: Identity, port: Port, path: Path) -> Option<Arc<Route>> {

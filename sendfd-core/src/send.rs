@@ -30,7 +30,7 @@ pub fn send(pid: u32, port: Port, fd: impl AsFd) -> Result<()> {
 ///
 /// The target is kept open in a small cache of this process, so that sending to it again is two system
 /// calls, of which one looks whether the descriptor in the cache was closed by the program; a cached
-/// target costs two descriptors. For hot loops, see [`Target`]. Threads may
+/// target costs one descriptor. For hot loops, see [`Target`]. Threads may
 /// call this at the same time. Not for use in a signal handler: see [`Target::send`].
 ///
 /// # Errors

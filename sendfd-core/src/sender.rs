@@ -17,11 +17,9 @@ use crate::sys;
 pub(crate) struct Sender {
     /// The user in the upper half, the group in the lower.
     who: AtomicU64,
-    /// The generation of processes in the upper half, the pid in the lower: a child names itself.
-    process: AtomicU64,
 }
 
-/// The user of a process that has none in its own user namespace. It leaves its name to the kernel.
+/// A user that has no number in its own user namespace. It leaves its name to the kernel.
 const UNMAPPED: u64 = u64::MAX;
 
 fn pair(upper: u32, lower: u32) -> u64 {
@@ -32,42 +30,26 @@ fn effective() -> u64 {
     pair(geteuid().as_raw(), getegid().as_raw())
 }
 
-fn process() -> u64 {
-    pair(sys::generation(), std::process::id())
-}
-
 impl Sender {
     /// This process as it is now: its effective user, whose rights count.
     pub(crate) fn now() -> Self {
         Sender {
             who: AtomicU64::new(effective()),
-            process: AtomicU64::new(process()),
         }
     }
 
-    /// As it is to be named.
+    /// As it is to be named. A child names itself.
     #[inline]
     pub(crate) fn named(&self) -> Option<UCred> {
         let who = self.who.load(Ordering::Relaxed);
-        let mut process = self.process.load(Ordering::Relaxed);
-        if (process >> 32) as u32 != sys::generation() {
-            process = self.in_child();
-        }
         if who == UNMAPPED {
             return None;
         }
         Some(UCred {
-            pid: Pid::from_raw(process as i32)?,
+            pid: Pid::from_raw(sys::own_pid().cast_signed())?,
             uid: Uid::from_raw((who >> 32) as u32),
             gid: Gid::from_raw(who as u32),
         })
-    }
-
-    #[cold]
-    fn in_child(&self) -> u64 {
-        let process = process();
-        self.process.store(process, Ordering::Relaxed);
-        process
     }
 
     /// The kernel did not let this process be named so. Whether it is somebody else by now, or never had
@@ -75,18 +57,15 @@ impl Sender {
     #[cold]
     pub(crate) fn ask_again(&self) -> bool {
         let (before, now) = (self.who.load(Ordering::Relaxed), effective());
-        let known = self.process.swap(process(), Ordering::Relaxed);
         let unmapped = [now >> 32, now & 0xFFFF_FFFF].contains(&u64::from(OVERFLOW));
-        if before == UNMAPPED {
-            return false;
-        }
-        let now = if before == now && unmapped {
-            UNMAPPED
-        } else {
-            now
+        let now = match before {
+            UNMAPPED => return false,
+            _ if before != now => now,
+            _ if unmapped => UNMAPPED,
+            _ => return false,
         };
         self.who.store(now, Ordering::Relaxed);
-        before != now || known != process()
+        true
     }
 }
 

@@ -16,7 +16,7 @@ use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::signal;
 use crate::wire::HEADER_LEN;
 
-pub(crate) use lineage::{PerProcess, generation};
+pub(crate) use lineage::{PerProcess, generation, own_pid};
 
 /// errno of the call that just failed.
 fn last_errno() -> Errno {

@@ -23,7 +23,7 @@ use crate::signal::Port;
 use crate::sys;
 use crate::wait::{Deadline, timespec};
 
-/// A process, at one of its ports, opened for sending. It costs this process two descriptors, which all
+/// A process, at one of its ports, opened for sending. It costs this process one descriptor, which all
 /// targets share that lead there by the same path.
 ///
 /// It stands for the process that had the pid when it was opened: when that has exited, sending
@@ -206,11 +206,11 @@ impl Target {
         if paths.is_empty() {
             return Err(Cause::PathNotOffered(Paths::SYSCALL));
         }
-        let process = self.route.process();
+        let process = self.route.process()?;
         let mut pause = Pause::new(patience.deadline);
         let side = loop {
-            match Route::open(process, self.key.port, paths) {
-                Err(cause) if patience.covers(cause) => pause.sleep(process, cause, passengers)?,
+            match Route::open(&process, self.key.port, paths) {
+                Err(cause) if patience.covers(cause) => pause.sleep(&process, cause, passengers)?,
                 result => break result?,
             }
         };
@@ -235,9 +235,9 @@ impl Target {
                 Unsent::Gone => match route.reopen() {
                     // A receiver at its limit may let a connection go as soon as it is opened.
                     Ok(Reopened::Done) if reopened < MAX_REOPENED => reopened += 1,
-                    Ok(_) => pause.sleep(route.process(), Cause::QueueFull, passengers)?,
+                    Ok(_) => pause.sleep(&route.process()?, Cause::QueueFull, passengers)?,
                     Err(cause) if patience.covers(cause) => {
-                        pause.sleep(route.process(), cause, passengers)?;
+                        pause.sleep(&route.process()?, cause, passengers)?;
                     }
                     Err(cause) => return Err(cause),
                 },
@@ -265,7 +265,7 @@ impl Target {
         if self.sender.ask_again() {
             return reach::check(
                 &route.link,
-                &route.process().look()?,
+                &route.process()?.look()?,
                 self.key.port.signal(),
             );
         }

@@ -2,7 +2,7 @@
 //! no handlers.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// A page that the kernel empties in a child. Null before the first use, `UNSUPPORTED` where the
 /// kernel has no such pages (before Linux 4.14).
@@ -38,11 +38,45 @@ pub(crate) fn generation() -> u32 {
 fn first() -> u32 {
     let page = map().unwrap_or((&raw const UNSUPPORTED).cast_mut());
     let known = PAGE.compare_exchange(ptr::null_mut(), page, Ordering::AcqRel, Ordering::Acquire);
+    if known.is_ok() {
+        // If it cannot be had, a child asks when it needs to know.
+        // SAFETY: a function without arguments that lives as long as the process: the library is linked so
+        // that it is never unloaded.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    }
     if known.is_err() && !ptr::eq(page, &raw const UNSUPPORTED) {
         // SAFETY: mapped above, and nobody else knows of it.
         unsafe { libc::munmap(page.cast(), 4096) };
     }
     generation()
+}
+
+/// The generation in the upper half, the pid in the lower.
+static PID: AtomicU64 = AtomicU64::new(0);
+
+/// This process's pid, without a system call.
+#[inline]
+pub(crate) fn own_pid() -> u32 {
+    let known = PID.load(Ordering::Relaxed);
+    let generation = generation();
+    if (known >> 32) as u32 == generation {
+        known as u32
+    } else {
+        ask_for_pid(generation)
+    }
+}
+
+#[cold]
+fn ask_for_pid(generation: u32) -> u32 {
+    let pid = std::process::id();
+    let known = u64::from(generation) << 32 | u64::from(pid);
+    PID.store(known, Ordering::Relaxed);
+    pid
+}
+
+/// fork(2) calls it in the child, whose first send is then one system call as all others are.
+extern "C" fn in_child() {
+    own_pid();
 }
 
 #[cold]
@@ -139,7 +173,7 @@ mod tests {
     use std::sync::Mutex;
 
     /// Runs `f` in a child and answers with what status it ended.
-    fn in_child(clone: bool, f: impl FnOnce() -> bool) -> i32 {
+    fn run_in_child(clone: bool, f: impl FnOnce() -> bool) -> i32 {
         let mut status = 0;
         // SAFETY: the child calls only what needs no lock of another thread, and ends at once.
         unsafe {
@@ -161,10 +195,12 @@ mod tests {
         let own = generation();
         assert_ne!(own, 0);
         for clone in [false, true] {
-            assert_eq!(
-                in_child(clone, || generation() != own && generation() != 0),
-                0
-            );
+            let differs = || {
+                let pid = std::process::id();
+                generation() != own && generation() != 0 && own_pid() == pid
+            };
+            assert_eq!(run_in_child(clone, differs), 0);
+            assert_eq!(own_pid(), std::process::id());
             assert_eq!(generation(), own);
         }
     }
@@ -176,7 +212,7 @@ mod tests {
         // Held by a thread that the child does not have.
         let held = VALUE.get(|_| ()).lock();
         let mut left = false;
-        let status = in_child(true, || {
+        let status = run_in_child(true, || {
             let own = VALUE.get(|inherited| left = inherited.try_lock().is_err());
             left && own.try_lock().is_ok_and(|value| *value == 0)
         });
