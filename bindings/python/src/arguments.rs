@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyMemoryView, PyString, PyTuple, PyType};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sendfd_core::{Path, Paths};
+use sendfd_core::{Path, Paths, WaitFor};
 
 use crate::sys;
 
@@ -225,6 +225,28 @@ impl<'py> FromPyObject<'_, 'py> for Data<'py> {
         let view = PyMemoryView::from(&object)?;
         let copy = view.call_method0(intern!(object.py(), "tobytes"))?;
         Ok(Data(Some(copy.cast_into::<PyBytes>()?)))
+    }
+}
+
+/// What a wait may be for: 'listening' or 'room'.
+#[derive(Clone, Copy)]
+pub(crate) struct Until(pub(crate) WaitFor);
+
+impl Until {
+    pub(crate) const BOTH: Self = Until(WaitFor::Listening);
+}
+
+impl FromPyObject<'_, '_> for Until {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        match object.extract::<&str>()? {
+            "listening" => Ok(Until(WaitFor::Listening)),
+            "room" => Ok(Until(WaitFor::Room)),
+            other => Err(PyValueError::new_err(format!(
+                "{other:?} is nothing to wait for: these are 'listening' and 'room'"
+            ))),
+        }
     }
 }
 

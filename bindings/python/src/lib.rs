@@ -49,7 +49,7 @@ mod _sendfd {
     #[pymodule_export]
     use crate::receiver::Receiver;
     #[pymodule_export]
-    use crate::send::{Outbound, Target, asend, send};
+    use crate::send::{Held, Outbound, Target, asend, hold, send};
     #[pymodule_export]
     use crate::signals::{listen, signalfd, sigtimedwait, unlisten};
 

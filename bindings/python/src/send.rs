@@ -8,23 +8,21 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 use rustix::io::fcntl_dupfd_cloexec;
-use sendfd_core::{Cause, Paths, Port, Result, SendOptions, TargetOptions, Wait};
+use sendfd_core::{Cause, Paths, Port, Result, SendOptions, TargetOptions, Wait, WaitFor};
 
-use crate::arguments::{Data, Passengers, Pid, Wish};
+use crate::arguments::{Data, Passengers, Pid, Until, Wish};
 use crate::error::{errno_error, os_error};
 use crate::wait::{blocks, interruptible, limit};
 
 /// Whether waiting can help.
-fn may_pass(cause: Cause) -> bool {
-    matches!(
-        cause,
-        Cause::NotListening
-            | Cause::AddressTaken { .. }
-            | Cause::QueueFull
-            | Cause::TargetTableFull
-            | Cause::TooManyInFlight
-            | Cause::Interrupted
-    )
+fn may_pass(cause: Cause, wait_for: WaitFor) -> bool {
+    match cause {
+        Cause::NotListening | Cause::AddressTaken { .. } => wait_for == WaitFor::Listening,
+        Cause::QueueFull | Cause::TargetTableFull | Cause::TooManyInFlight | Cause::Interrupted => {
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Tries once, without waiting. If that fails and waiting may help, waits, with duplicates: while the
@@ -33,20 +31,20 @@ fn may_pass(cause: Cause) -> bool {
 /// The first try is made attached to the interpreter, so that nothing of that kind happens before.
 fn send_waiting(
     py: Python<'_>,
-    wait: Wait,
+    (wait, wait_for): (Wait, WaitFor),
     fds: &[BorrowedFd<'_>],
     send: impl Fn(&[BorrowedFd<'_>], Wait) -> Result<()> + Send + Sync,
 ) -> PyResult<()> {
     match send(fds, Wait::Never) {
-        Err(error) if wait != Wait::Never && may_pass(error.cause()) => {}
+        Err(error) if wait != Wait::Never && may_pass(error.cause(), wait_for) => {}
         result => return result.map_err(os_error),
     }
-    let held = hold(fds)?;
+    let held = duplicates(fds)?;
     interruptible(py, wait, |wait| send(&borrow_all(&held), wait))
 }
 
 /// Duplicates, which keep the open files whatever becomes of the numbers.
-fn hold(fds: &[BorrowedFd<'_>]) -> PyResult<Vec<OwnedFd>> {
+fn duplicates(fds: &[BorrowedFd<'_>]) -> PyResult<Vec<OwnedFd>> {
     fds.iter()
         .map(|fd| fcntl_dupfd_cloexec(fd, 0))
         .collect::<std::result::Result<_, _>>()
@@ -65,7 +63,8 @@ fn borrow_all(held: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 /// is up to MAX_DATA bytes, tag a number below 2**64: both are for the receiver.
 ///
 /// timeout is how long to wait, in seconds, for the target to start listening and for room in its queue:
-/// 0 does not block, None waits for ever. What is sent is what fd meant when this was called. A wait
+/// 0 does not block, None waits for ever. With wait_for='room' it does not wait for a target that does not
+/// listen (by default 'listening': for both). What is sent is what fd meant when this was called. A wait
 /// can be interrupted by signals, and goes on unless their handlers raise. In an event loop, use
 /// asend().
 ///
@@ -77,8 +76,8 @@ fn borrow_all(held: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 /// is raised for what would lose bytes: an SSLSocket, a file that has read ahead or has not flushed.
 #[pyfunction]
 #[pyo3(
-    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=Some(0.0), paths=None),
-    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=0, paths=None)"
+    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=Some(0.0), wait_for=Until::BOTH, paths=None),
+    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=0, wait_for='listening', paths=None)"
 )]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn send(
@@ -89,6 +88,7 @@ pub(crate) fn send(
     data: Data<'_>,
     tag: u64,
     timeout: Option<f64>,
+    wait_for: Until,
     paths: Option<Wish>,
 ) -> PyResult<()> {
     let wait = limit(timeout)?;
@@ -96,10 +96,11 @@ pub(crate) fn send(
     let (pid, data) = (pid.number(), data.as_bytes());
     let paths = paths.map_or(Paths::empty(), |wish| wish.0);
     fd.lend(|fds| {
-        send_waiting(py, wait, fds, |fds, wait| {
+        send_waiting(py, (wait, wait_for.0), fds, |fds, wait| {
             let options = SendOptions::new()
                 .paths(paths)
                 .wait(wait)
+                .wait_for(wait_for.0)
                 .tag(tag)
                 .data(data);
             sendfd_core::send_with(pid, Port::from_signal(sig)?, fds, &options)
@@ -117,8 +118,8 @@ pub(crate) fn send(
 /// already when it is called.
 #[pyfunction]
 #[pyo3(
-    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=None, paths=None),
-    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=None, paths=None)"
+    signature = (pid, sig, fd, *, data=Data::EMPTY, tag=0, timeout=None, wait_for=Until::BOTH, paths=None),
+    text_signature = "(pid, sig, fd, *, data=b'', tag=0, timeout=None, wait_for='listening', paths=None)"
 )]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn asend<'py>(
@@ -129,6 +130,7 @@ pub(crate) fn asend<'py>(
     data: Data<'_>,
     tag: u64,
     timeout: Option<f64>,
+    wait_for: Until,
     paths: Option<Wish>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let to = To::Address {
@@ -136,7 +138,7 @@ pub(crate) fn asend<'py>(
         sig,
         paths: paths.map_or(Paths::empty(), |wish| wish.0),
     };
-    Outbound::deliver(py, to, &fd, &data, tag, timeout)
+    Outbound::deliver(py, to, Held::new(&fd, &data, tag)?, timeout, wait_for)
 }
 
 /// Where a message goes.
@@ -145,14 +147,62 @@ enum To {
     Target(Arc<sendfd_core::Target>),
 }
 
-/// A message on its way: duplicates of the descriptors, and all else that it takes to send it.
+/// A message that waits to be sent: duplicates of the descriptors, and what goes with them.
+#[pyclass(module = "sendfd._sendfd", frozen)]
+pub(crate) struct Held {
+    fds: Vec<OwnedFd>,
+    data: Vec<u8>,
+    tag: u64,
+}
+
+/// Hold what is to be sent, whatever becomes of the numbers.
+#[pyfunction]
+pub(crate) fn hold(fd: Passengers<'_>, data: Data<'_>, tag: u64) -> PyResult<Held> {
+    Held::new(&fd, &data, tag)
+}
+
+impl Held {
+    fn new(fd: &Passengers<'_>, data: &Data<'_>, tag: u64) -> PyResult<Self> {
+        Ok(Held {
+            fds: fd.lend(duplicates)?,
+            data: data.as_bytes().to_vec(),
+            tag,
+        })
+    }
+
+    fn send(&self, to: &To, wait: Wait, wait_for: WaitFor) -> Result<()> {
+        let fds = borrow_all(&self.fds);
+        let options = SendOptions::new()
+            .wait(wait)
+            .wait_for(wait_for)
+            .tag(self.tag)
+            .data(&self.data);
+        match to {
+            To::Address { pid, sig, paths } => {
+                let port = Port::from_signal(*sig)?;
+                sendfd_core::send_with(*pid, port, &fds, &options.paths(*paths))
+            }
+            To::Target(target) => target.send(&fds, &options),
+        }
+    }
+}
+
+#[pymethods]
+impl Held {
+    /// Send it, without waiting. Raises what Target.send() raises; it stays as it is.
+    fn send_to(&self, target: &Target) -> PyResult<()> {
+        let to = To::Target(target.get()?);
+        self.send(&to, Wait::Never, WaitFor::Room).map_err(os_error)
+    }
+}
+
+/// A message on its way to where it goes.
 #[pyclass(module = "sendfd._sendfd", frozen)]
 pub(crate) struct Outbound {
     to: To,
     /// Closed with this: also when the coroutine that has it is never started.
-    held: Vec<OwnedFd>,
-    data: Vec<u8>,
-    tag: u64,
+    held: Held,
+    wait_for: WaitFor,
 }
 
 impl Outbound {
@@ -160,33 +210,19 @@ impl Outbound {
     fn deliver<'py>(
         py: Python<'py>,
         to: To,
-        fd: &Passengers<'_>,
-        data: &Data<'_>,
-        tag: u64,
+        held: Held,
         timeout: Option<f64>,
+        Until(wait_for): Until,
     ) -> PyResult<Bound<'py, PyAny>> {
         static DELIVER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         limit(timeout)?;
-        let outbound = Outbound {
-            to,
-            held: fd.lend(hold)?,
-            data: data.as_bytes().to_vec(),
-            tag,
-        };
         let deliver = DELIVER.import(py, "sendfd._loops", "deliver")?;
+        let outbound = Outbound { to, held, wait_for };
         deliver.call1((outbound, timeout))
     }
 
     fn send(&self, wait: Wait) -> Result<()> {
-        let fds = borrow_all(&self.held);
-        let (tag, data) = (self.tag, &self.data[..]);
-        let options = SendOptions::new().wait(wait).tag(tag).data(data);
-        match &self.to {
-            To::Address { pid, sig, paths } => {
-                sendfd_core::send_with(*pid, Port::from_signal(*sig)?, &fds, &options.paths(*paths))
-            }
-            To::Target(target) => target.send(&fds, &options),
-        }
+        self.held.send(&self.to, wait, self.wait_for)
     }
 }
 
@@ -197,7 +233,7 @@ impl Outbound {
     fn attempt(&self) -> PyResult<bool> {
         match self.send(Wait::Never) {
             Ok(()) => Ok(true),
-            Err(error) if may_pass(error.cause()) => Ok(false),
+            Err(error) if may_pass(error.cause(), self.wait_for) => Ok(false),
             Err(error) => Err(os_error(error)),
         }
     }
@@ -257,8 +293,8 @@ impl Target {
 impl Target {
     #[new]
     #[pyo3(
-        signature = (pid, sig, *, paths=None, timeout=Some(0.0)),
-        text_signature = "(pid, sig, *, paths=None, timeout=0)"
+        signature = (pid, sig, *, paths=None, timeout=Some(0.0), wait_for=Until::BOTH),
+        text_signature = "(pid, sig, *, paths=None, timeout=0, wait_for='listening')"
     )]
     fn new(
         py: Python<'_>,
@@ -266,13 +302,17 @@ impl Target {
         sig: i32,
         paths: Option<Wish>,
         timeout: Option<f64>,
+        wait_for: Until,
     ) -> PyResult<Self> {
         let pid = pid.number();
         let paths = paths.map_or(Paths::empty(), |wish| wish.0);
         let wait = limit(timeout)?;
         blocks(py, wait, "sendfd.Target")?;
         let open = interruptible(py, wait, |wait| {
-            let options = TargetOptions::new().paths(paths).wait(wait);
+            let options = TargetOptions::new()
+                .paths(paths)
+                .wait(wait)
+                .wait_for(wait_for.0);
             sendfd_core::Target::open_with(pid, Port::from_signal(sig)?, &options)
         })?;
         Ok(Target {
@@ -294,9 +334,10 @@ impl Target {
     /// fd, data, tag and timeout are those of sendfd.send(), and so are the errors, with OSError (EBADF)
     /// once the target is closed.
     #[pyo3(
-        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=Some(0.0)),
-        text_signature = "($self, fd, *, data=b'', tag=0, timeout=0)"
+        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=Some(0.0), wait_for=Until::BOTH),
+        text_signature = "($self, fd, *, data=b'', tag=0, timeout=0, wait_for='listening')"
     )]
+    #[allow(clippy::too_many_arguments)]
     fn send(
         &self,
         py: Python<'_>,
@@ -304,14 +345,19 @@ impl Target {
         data: Data<'_>,
         tag: u64,
         timeout: Option<f64>,
+        wait_for: Until,
     ) -> PyResult<()> {
         let wait = limit(timeout)?;
         blocks(py, wait, "sendfd.Target.send")?;
         let data = data.as_bytes();
         let target = self.get()?;
         fd.lend(|fds| {
-            send_waiting(py, wait, fds, |fds, wait| {
-                let options = SendOptions::new().wait(wait).tag(tag).data(data);
+            send_waiting(py, (wait, wait_for.0), fds, |fds, wait| {
+                let options = SendOptions::new()
+                    .wait(wait)
+                    .wait_for(wait_for.0)
+                    .tag(tag)
+                    .data(data);
                 target.send(fds, &options)
             })
         })
@@ -319,9 +365,10 @@ impl Target {
 
     /// Send like send(), in a coroutine: as sendfd.asend(), to this target.
     #[pyo3(
-        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=None),
-        text_signature = "($self, fd, *, data=b'', tag=0, timeout=None)"
+        signature = (fd, *, data=Data::EMPTY, tag=0, timeout=None, wait_for=Until::BOTH),
+        text_signature = "($self, fd, *, data=b'', tag=0, timeout=None, wait_for='listening')"
     )]
+    #[allow(clippy::too_many_arguments)]
     fn asend<'py>(
         &self,
         py: Python<'py>,
@@ -329,8 +376,19 @@ impl Target {
         data: Data<'_>,
         tag: u64,
         timeout: Option<f64>,
+        wait_for: Until,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Outbound::deliver(py, To::Target(self.get()?), &fd, &data, tag, timeout)
+        let to = To::Target(self.get()?);
+        Outbound::deliver(py, to, Held::new(&fd, &data, tag)?, timeout, wait_for)
+    }
+
+    /// How many bytes wait in the target's queue, by the kernel's count, for choosing the one that is least
+    /// busy. On the pidfd path it is what all senders sent, on the name path what this target did.
+    ///
+    /// Raises OSError: EBADF once the target is closed, EOPNOTSUPP on the syscall path, which has no
+    /// queue of its own.
+    fn queued(&self) -> PyResult<usize> {
+        self.get()?.queued().map_err(os_error)
     }
 
     /// Whether the target was closed.

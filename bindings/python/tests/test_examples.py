@@ -84,7 +84,8 @@ def test_a_worker_of_the_pool(
     ("server", "options", "answer"),
     [
         ("uvicorn", ["hello:asgi", "--fd", "{fd}", "--no-access-log"], "asgi"),
-        ("gunicorn", ["hello:wsgi", "--bind", "fd://{fd}", "--workers", "1"], "wsgi"),
+        ("gunicorn", ["hello:wsgi", "--workers", "1"], "wsgi"),
+        ("hypercorn", ["hello:asgi", "--bind", "fd://{fd}", "--bind", "fd://{fd1}"], "asgi"),
     ],
 )
 def test_a_server_takes_over_a_listener(
@@ -94,11 +95,17 @@ def test_a_server_takes_over_a_listener(
     process = start(
         sys.executable, "with_listener.py", int(SIG), sys.executable, "-m", server, *options
     )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = listener.getsockname()
-        sendfd.send(process, SIG, listener, timeout=60)
-    # Ours is closed: it is the server that listens, from before it even started.
-    for _ in range(3):
+    listeners = [
+        socket.create_server(("127.0.0.1", 0)) for _ in range(1 + ("{fd1}" in str(options)))
+    ]
+    addresses = [listener.getsockname() for listener in listeners]
+    for listener in listeners:
+        listener.setblocking(False)
+    sendfd.send(process, SIG, listeners, timeout=60)
+    for listener in listeners:
+        listener.close()
+    # Ours are closed: it is the server that listens, from before it even started.
+    for address in addresses * 2:
         assert get(address).startswith(answer)
     process.terminate()
     process.wait(60)
@@ -122,3 +129,21 @@ def test_a_running_uvicorn_gets_listeners(start: Start) -> None:
             assert get(address) == f"asgi {process.pid}\n"
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(60) in (0, -signal.SIGTERM)
+
+
+def test_wsgi_on_connections_that_arrive(start: Start) -> None:
+    process = start(sys.executable, "serve_wsgi.py", int(SIG))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        sendfd.Target(process, SIG, timeout=60) as target,
+    ):
+        for _ in range(10):
+            with socket.create_connection(listener.getsockname()) as client:
+                connection, _ = listener.accept()
+                with connection:
+                    target.send(connection)
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                with client.makefile("rb") as response:
+                    assert response.read().endswith(b"wsgi %d\n" % process.pid)
+    process.terminate()
+    assert process.wait(60) == 0

@@ -42,6 +42,8 @@ from ._sendfd import VERSION as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import aio as aio
+    from . import asgi as asgi
+    from . import takeover as takeover
     from ._kind import Kind, detect
     from ._probe import Report, probe
     from ._signals import (
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         sigwaitinfo,
         unlisten,
     )
+    from ._targets import Targets
 
 _WHERE = {
     "Kind": "_kind",
@@ -69,9 +72,10 @@ _WHERE = {
     "signalfd": "_signals",
     "sigtimedwait": "_signals",
     "sigwaitinfo": "_signals",
+    "Targets": "_targets",
     "unlisten": "_signals",
 }
-_MODULES = frozenset({"aio"})
+_MODULES = frozenset({"aio", "asgi", "takeover"})
 
 
 def __getattr__(name: str) -> object:
@@ -95,6 +99,7 @@ __all__ = [
     "Report",
     "SignalInfo",
     "Target",
+    "Targets",
     "__version__",
     "asend",
     "detect",

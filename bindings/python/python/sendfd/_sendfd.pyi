@@ -6,6 +6,7 @@ from typing import IO, Any, Final, Literal, Protocol, TypeAlias, final
 from _typeshed import ReadableBuffer
 from typing_extensions import Self, disjoint_base
 
+_WaitFor: TypeAlias = Literal["listening", "room"]
 _PathName: TypeAlias = Literal["syscall", "pidfd", "name"]
 _KindName: TypeAlias = Literal[
     "socket", "file", "directory", "pipe", "character-device", "block-device", "anonymous"
@@ -22,12 +23,14 @@ __all__ = [
     "MAX_DATA",
     "MAX_FDS",
     "VERSION",
+    "Held",
     "Message",
     "Outbound",
     "Receiver",
     "Target",
     "asend",
     "detect",
+    "hold",
     "listen",
     "probe",
     "send",
@@ -48,6 +51,7 @@ def send(
     data: ReadableBuffer = b"",
     tag: int = 0,
     timeout: float | None = 0,
+    wait_for: _WaitFor = "listening",
     paths: str | Iterable[_PathName] | None = None,
 ) -> None: ...
 def asend(
@@ -58,8 +62,16 @@ def asend(
     data: ReadableBuffer = b"",
     tag: int = 0,
     timeout: float | None = None,
+    wait_for: _WaitFor = "listening",
     paths: str | Iterable[_PathName] | None = None,
 ) -> Coroutine[Any, Any, None]: ...
+def hold(
+    fd: int | _HasFileno | Iterable[int | _HasFileno], data: ReadableBuffer, tag: int
+) -> Held: ...
+
+@final
+class Held:
+    def send_to(self, target: Target) -> None: ...
 
 @final
 class Outbound:
@@ -75,6 +87,7 @@ class Target:
         *,
         paths: str | Iterable[_PathName] | None = None,
         timeout: float | None = 0,
+        wait_for: _WaitFor = "listening",
     ) -> Self: ...
     @property
     def pid(self) -> int: ...
@@ -91,6 +104,7 @@ class Target:
         data: ReadableBuffer = b"",
         tag: int = 0,
         timeout: float | None = 0,
+        wait_for: _WaitFor = "listening",
     ) -> None: ...
     def asend(
         self,
@@ -99,7 +113,9 @@ class Target:
         data: ReadableBuffer = b"",
         tag: int = 0,
         timeout: float | None = None,
+        wait_for: _WaitFor = "listening",
     ) -> Coroutine[Any, Any, None]: ...
+    def queued(self) -> int: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

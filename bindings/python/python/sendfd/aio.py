@@ -132,3 +132,16 @@ def _with_head(protocol: _P, data: bytes) -> _P:
 
     protocol.connection_made = connection_made  # type: ignore[method-assign]
     return protocol
+
+
+def stop_accepting(*listeners: socket.socket | int) -> None:
+    """Have the running loop accept no more from listening sockets that a server of it has.
+
+    asyncio's Server.close() loses a connection that was accepted in the same moment, and a
+    server's graceful stop closes those that were accepted and have sent nothing yet. So, in a
+    takeover, call this first, and stop the server a little later. The sockets stay open, and what
+    is connected already is served. Under uvloop, which accepts by itself, it does nothing.
+    """
+    loop = asyncio.get_running_loop()
+    for listener in listeners:
+        loop.remove_reader(listener)

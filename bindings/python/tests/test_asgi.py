@@ -1,0 +1,97 @@
+"""An ASGI application on connections that are handed over."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sendfd
+from conftest import SIG, need
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen[bytes]]:
+    need("uvicorn", importlib.util.find_spec("uvicorn") is not None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sendfd.asgi", "hello:asgi", "--timeout-keep-alive", "2"],
+        cwd=EXAMPLES,
+        env=os.environ | {"SENDFD_PORT": str(int(SIG))},
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def hand_over(target: sendfd.Target, data: bytes = b"") -> socket.socket:
+    near, far = socket.socketpair()
+    near.settimeout(60)
+    with far:
+        try:
+            target.send(far, data=data, timeout=60, wait_for="room")
+        except OSError:
+            near.close()
+            raise
+    return near
+
+
+def answer(near: socket.socket) -> bytes:
+    with near, near.makefile("rb") as response:
+        return response.read()
+
+
+GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+def test_it_serves_what_arrives(worker: subprocess.Popen[bytes]) -> None:
+    with sendfd.Target(worker, SIG, timeout=60) as target:
+        near = hand_over(target)
+        near.sendall(GET)
+        assert answer(near).endswith(b"asgi %d\n" % worker.pid)
+        # What somebody else has read already comes first.
+        near = hand_over(target, GET[:10])
+        near.sendall(GET[10:])
+        assert answer(near).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer(hand_over(target, GET)).startswith(b"HTTP/1.1 200 OK\r\n")
+        # What is no connection, or has gone, stops nothing.
+        target.send(0)
+        hand_over(target).close()
+        assert answer(hand_over(target, GET)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_stopping_loses_nothing(worker: subprocess.Popen[bytes]) -> None:
+    answers: list[bytes] = []
+    sent = []
+    with sendfd.Target(worker, SIG, timeout=60) as target:
+
+        def client(near: socket.socket) -> None:
+            time.sleep(0.02)
+            near.sendall(GET)
+            answers.append(answer(near))
+
+        clients = []
+        for number in range(1000):
+            if number == 100:
+                worker.send_signal(signal.SIGTERM)
+            try:
+                near = hand_over(target)
+            except (ConnectionRefusedError, ProcessLookupError):
+                break
+            sent.append(near)
+            clients.append(threading.Thread(target=client, args=[near]))
+            clients[-1].start()
+        for one in clients:
+            one.join()
+    assert worker.wait(60) == 0
+    assert 100 <= len(sent) < 1000
+    assert [one[:15] for one in answers] == [b"HTTP/1.1 200 OK"] * len(sent)

@@ -1,0 +1,92 @@
+"""Fail-over among several targets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+
+import pytest
+import sendfd
+from conftest import SIG, MakeChild
+
+
+def test_each_in_turn_and_the_full_ones_passed_over(null: int) -> None:
+    sigs = [SIG, SIG + 1, SIG + 2]
+    receivers = [sendfd.Receiver(sig, queue_bytes=4608) for sig in sigs]
+    with sendfd.Targets([(os.getpid(), sig) for sig in sigs], paths="pidfd") as targets:
+        assert [targets.send(null).sig for _ in range(6)] == sigs * 2
+        # One alone has room in the end.
+        sent = []
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent.append(targets.send(null).sig)
+        assert set(sent) == set(sigs)
+        receivers[1].recv(0).close()
+        assert targets.send(null).sig == sigs[1]
+        with pytest.raises(TimeoutError, match="no target took it"):
+            targets.send(null, timeout=0.01)
+        assert len(targets) == 3
+    for receiver in receivers:
+        receiver.close()
+
+
+def test_a_living_one_is_never_given_up(child: MakeChild, null: int) -> None:
+    code = """
+        sys.stdin.readline()
+        with sendfd.Receiver(SIG):
+            print("ready", flush=True)
+            sys.stdin.read()
+    """
+    boots, dies = child(code), child(code)
+    with (
+        sendfd.Receiver(SIG) as receiver,
+        sendfd.Targets([(boots.process, SIG), (dies.process, SIG), (os.getpid(), SIG)]) as targets,
+    ):
+        for _ in range(5):
+            assert targets.send(null).pid == os.getpid()
+            receiver.recv(0).close()
+        dies.kill()
+        assert targets.send(null).pid == os.getpid()
+        receiver.recv(0).close()
+        boots.tell("go")
+        boots.ready()
+        targets.discard(os.getpid(), SIG)
+        # It is tried although it is said to rest: nobody else is there.
+        assert targets.send(null).pid == boots.pid
+        assert (boots.pid, SIG) in targets.addresses
+        boots.end()
+        with pytest.raises(ProcessLookupError, match="none of the targets"):
+            targets.send(null, timeout=60)
+        assert len(targets) == 0
+
+
+def test_errors_of_the_message_are_not_the_targets(null: int) -> None:
+    with sendfd.Receiver(SIG), sendfd.Targets([(os.getpid(), SIG)]) as targets:
+        with pytest.raises(OSError, match="hold") as caught:
+            targets.send(999_999)
+        assert caught.value.errno == errno.EBADF
+        with pytest.raises(OSError, match="bytes") as caught:
+            targets.send(null, data=bytes(sendfd.MAX_DATA + 1))
+        assert caught.value.errno == errno.EMSGSIZE
+        assert len(targets) == 1
+    with sendfd.Targets([(os.getpid(), SIG)]) as targets:
+        with pytest.raises(ConnectionRefusedError):
+            targets.send(null)
+        with pytest.raises(TimeoutError):
+            targets.send(null, timeout=0.01)
+
+
+def test_in_a_loop(null: int) -> None:
+    async def main() -> None:
+        with sendfd.Targets([(os.getpid(), SIG)]) as targets:
+            sending = asyncio.create_task(targets.asend(null, tag=3))
+            await asyncio.sleep(0.01)
+            with sendfd.Receiver(SIG) as receiver:
+                with await receiver.arecv() as message:
+                    assert message.tag == 3
+                assert (await sending).sig == SIG
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(targets.asend(null), 0.01)
+
+    asyncio.run(main())
