@@ -19,6 +19,14 @@ fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = std::env::split_paths(&path).chain([own, "/usr/sbin".into()]);
     let found = folders.find_map(|folder| Some(folder.join(program)).filter(|path| path.exists()));
+    // One of an environment that is closed to this user does not run.
+    let runs = |path: &PathBuf| {
+        ["-v", "--version"].iter().any(|flag| {
+            let output = Command::new(path).arg(flag).output();
+            output.is_ok_and(|output| output.status.success())
+        })
+    };
+    let found = found.filter(runs);
     has(program, found.is_some()).then_some(found).flatten()
 }
 

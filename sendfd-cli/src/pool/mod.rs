@@ -77,7 +77,7 @@ pub(crate) fn run(args: PoolArgs) -> Result<()> {
     // Before anything else is opened, which could take their numbers.
     let inherited = activation::inherited()?;
     let config = Config::of(args)?;
-    let worker_limit = raise_limit();
+    let worker_limit = raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -88,32 +88,20 @@ pub(crate) fn run(args: PoolArgs) -> Result<()> {
     result
 }
 
-/// Many connections are many descriptors, and what is in flight counts against the limit, too.
-fn raise_limit() -> Option<Rlimit> {
+/// Many connections are many descriptors, and what is in flight counts against the limit, too. Answers the
+/// limit there was, where it was lower.
+fn raise_limit() -> Result<Option<Rlimit>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
-        return None;
+        return Ok(None);
     }
     let raised = Rlimit {
         current: limit.maximum,
-        maximum: limit.maximum,
+        ..limit
     };
-    let words =
-        |number: Option<u64>| number.map_or_else(|| "no limit".to_owned(), |n| n.to_string());
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => {
-            note(format!(
-                "RLIMIT_NOFILE raised from {} to {}, for the pool alone",
-                words(limit.current),
-                words(limit.maximum)
-            ));
-            Some(limit)
-        }
-        Err(errno) => {
-            trouble(format!("cannot raise RLIMIT_NOFILE: {errno}"));
-            None
-        }
-    }
+    setrlimit(Resource::Nofile, raised)
+        .map_err(|errno| Failure::system(format!("cannot raise RLIMIT_NOFILE: {errno}")))?;
+    Ok(Some(limit))
 }
 
 async fn serve(
@@ -315,6 +303,15 @@ impl Pool {
             self.slots.len(),
             self.config.policy.as_str()
         ));
+        if let Some(limit) = self.worker_limit {
+            let words =
+                |number: Option<u64>| number.map_or("no limit".to_owned(), |n| n.to_string());
+            note(format!(
+                "RLIMIT_NOFILE raised from {} to {}, for the pool alone",
+                words(limit.current),
+                words(limit.maximum)
+            ));
+        }
         for listener in &self.listeners {
             note(format!("listening on {}", listener.address));
         }
