@@ -2,7 +2,8 @@
 //! `make install` puts it, and compares the header, the symbol map and the library.
 //!
 //! What cannot run here is skipped by name, and fails if `SENDFD_TEST_REQUIRE` has that name
-//! (`clang`, `pidfd`, `valgrind`). An argument picks the tests whose names contain it.
+//! (`asan`, `clang`, `cmake`, `gcc`, `mandoc`, `pidfd`, `valgrind`). An argument picks the tests whose
+//! names contain it. What passes is said with `V=1`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
