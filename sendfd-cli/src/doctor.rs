@@ -192,7 +192,7 @@ fn advice(path: Path, cause: Cause) -> Option<Advice> {
             "let the target name this user when it opens its receiver (uids; `sendfd recv --uid UID`), or send as the target's user or root",
             "whoever is named can make the target hold descriptors of their choice",
         ),
-        Cause::NotListening => (
+        Cause::NotListening | Cause::ListensNearby { .. } => (
             "start the target's receiver, or wait for it with a timeout; check the port: RTMIN differs between glibc and musl, ports counted from RTMAX do not",
             "none",
         ),

@@ -109,6 +109,11 @@ pub enum Cause {
     NoSuchProcess,
     /// ECONNREFUSED: the process lives but does not listen on the signal.
     NotListening,
+    /// ECONNREFUSED: the process does not listen on the signal, but on the next one or the one before.
+    ListensNearby {
+        /// The signal on which it listens.
+        sig: i32,
+    },
     /// ECONNREFUSED: another process sits on the target's abstract address. It was sent nothing.
     AddressTaken {
         /// The process that holds the address, 0 if this process cannot see it.
@@ -232,7 +237,9 @@ impl Cause {
             | Cause::NotInSignalMode => Errno::INVAL,
             Cause::BadDescriptor | Cause::Inherited | Cause::Closed => Errno::BADF,
             Cause::NoSuchProcess => Errno::SRCH,
-            Cause::NotListening | Cause::AddressTaken { .. } => Errno::CONNREFUSED,
+            Cause::NotListening | Cause::ListensNearby { .. } | Cause::AddressTaken { .. } => {
+                Errno::CONNREFUSED
+            }
             Cause::NotAccepted { .. } | Cause::NotPermitted(_) => Errno::PERM,
             Cause::QueueFull | Cause::Empty => Errno::AGAIN,
             Cause::NeverListened | Cause::NeverRoom | Cause::NeverLanded | Cause::NeverCame => {
@@ -267,6 +274,9 @@ impl Cause {
             Cause::Inherited => "open a receiver of its own in the child process",
             Cause::NotListening => {
                 "start the target's receiver first, or give a timeout to wait for it"
+            }
+            Cause::ListensNearby { .. } => {
+                "SIGRTMIN is 34 in glibc and 35 in musl: name ports by their number, which counts from SIGRTMAX"
             }
             Cause::AddressTaken { .. } => {
                 "the target can still be reached by the pidfd path, by its own user or by root"
@@ -362,6 +372,9 @@ impl fmt::Display for Cause {
             Cause::Closed => f.write_str("the receiver is closed"),
             Cause::NoSuchProcess => f.write_str("there is no such process"),
             Cause::NotListening => f.write_str("the process lives but does not listen there"),
+            Cause::ListensNearby { sig } => {
+                write!(f, "the process does not listen there, but at signal {sig}")
+            }
             Cause::AddressTaken { holder: 0 } => {
                 f.write_str("a process that cannot be seen from here holds the target's address")
             }

@@ -9,6 +9,7 @@ use crate::error::{Cause, Denial};
 use crate::link::{Link, name};
 use crate::path::{Path, Paths};
 use crate::process::{Process, Seen};
+use crate::signal::Port;
 
 type Answer<T> = Result<T, Cause>;
 
@@ -38,7 +39,6 @@ fn environment() -> Answer<Paths> {
 /// Tries the paths in order and answers the most telling of what stands in the way.
 pub(crate) fn first<T>(
     process: &Process,
-    sig: i32,
     paths: Paths,
     mut reach: impl FnMut(Path, &Seen<'_>) -> Answer<T>,
 ) -> Answer<T> {
@@ -56,7 +56,26 @@ pub(crate) fn first<T>(
             break;
         }
     }
-    Err(explain(&seen, sig, refusal))
+    Err(explain(&seen, refusal))
+}
+
+/// What a caller is told who is not going to wait: where the process does not listen at a signal, whether it
+/// does so at a neighbouring one. Two programs with different libraries of C count from different ends.
+pub(crate) fn with_neighbours(cause: Cause, pid: u32, sig: i32) -> Cause {
+    if cause != Cause::NotListening {
+        return cause;
+    }
+    let nearby = || -> Answer<Option<i32>> {
+        let process = Process::open(pid)?;
+        let seen = process.look()?;
+        let neighbours = [sig + 1, sig - 1].into_iter();
+        let mut real = neighbours.filter(|sig| Port::from_signal(*sig).is_ok());
+        Ok(real.find(|sig| name::reach(&seen, *sig).is_ok()))
+    };
+    match nearby() {
+        Ok(Some(sig)) => Cause::ListensNearby { sig },
+        _ => cause,
+    }
 }
 
 /// The order in which the paths to a process are tried. Another user's process is not reached into where
@@ -71,7 +90,7 @@ pub(crate) fn order(process: &Seen<'_>) -> [Path; 3] {
 }
 
 /// What is known of a refusal beyond what the paths found.
-fn explain(process: &Seen<'_>, _sig: i32, refusal: Cause) -> Cause {
+fn explain(process: &Seen<'_>, refusal: Cause) -> Cause {
     if weight(refusal) != FINAL && process.is_leaving() {
         return Cause::NoSuchProcess;
     }
@@ -98,7 +117,7 @@ fn weight(cause: Cause) -> u8 {
         Cause::PathNotOffered(_) => 0,
         Cause::NoProc => 1,
         Cause::NotPermitted(Denial::Ptrace | Denial::Signal | Denial::Name) => 1,
-        Cause::NotListening => 3,
+        Cause::NotListening | Cause::ListensNearby { .. } => 3,
         Cause::QueueFull
         | Cause::AddressTaken { .. }
         | Cause::LaterVersion

@@ -47,9 +47,7 @@ pub(crate) enum Reopened {
 impl Route {
     /// Opens `port` of a process by the first of `paths` that leads there.
     pub(crate) fn open(process: &Process, port: Port, paths: Paths) -> Answer<Arc<Self>> {
-        reach::first(process, port.signal(), paths, |path, seen| {
-            Self::by(path, seen, port)
-        })
+        reach::first(process, paths, |path, seen| Self::by(path, seen, port))
     }
 
     fn by(path: Path, process: &Seen<'_>, port: Port) -> Answer<Arc<Self>> {
@@ -157,7 +155,7 @@ impl Route {
             Ok(Reopened::ByAnother)
         } else {
             let path = self.link.path();
-            let again = reach::first(&process, self.port.signal(), path.into(), |path, seen| {
+            let again = reach::first(&process, path.into(), |path, seen| {
                 reach::reach_by(path, seen, self.port.signal())
             });
             again.and_then(|new| {

@@ -59,6 +59,7 @@ pub fn send_with(
 ) -> Result<()> {
     send_cached(pid, port, fds, options).map_err(|cause| {
         let sig = port.signal();
+        let cause = reach::with_neighbours(cause, pid, sig);
         Error::new(Attempt::Send { pid, sig }, cause)
     })
 }

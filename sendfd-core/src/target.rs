@@ -72,6 +72,7 @@ impl Target {
         };
         open().map_err(|cause| {
             let sig = port.signal();
+            let cause = reach::with_neighbours(cause, pid, sig);
             Error::new(Attempt::OpenTarget { pid, sig }, cause)
         })
     }

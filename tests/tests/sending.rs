@@ -450,3 +450,15 @@ fn a_later_version_of_the_inbox_is_told_from_none() {
     assert_eq!(refused.cause(), Cause::LaterVersion);
     assert_eq!(refused.raw_os_error(), libc::EOPNOTSUPP);
 }
+
+#[test]
+fn a_neighbouring_signal_is_named() {
+    let mut target = peer();
+    target.ok(format!("open sig={}", signal(1)));
+    let refused = send(pid(&target), port(), &passenger()).expect_err("nobody listens there");
+    assert_eq!(refused.cause(), Cause::ListensNearby { sig: signal(1) });
+    assert_eq!(refused.raw_os_error(), libc::ECONNREFUSED);
+    let far = Port::from_signal(signal(5)).expect("a port");
+    let refused = send(pid(&target), far, &passenger()).expect_err("nobody listens there");
+    assert_eq!(refused.cause(), Cause::NotListening);
+}

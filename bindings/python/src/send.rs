@@ -17,7 +17,9 @@ use crate::wait::{blocks, interruptible, limit};
 /// Whether waiting can help.
 fn may_pass(cause: Cause, wait_for: WaitFor) -> bool {
     match cause {
-        Cause::NotListening | Cause::AddressTaken { .. } => wait_for == WaitFor::Listening,
+        Cause::NotListening | Cause::ListensNearby { .. } | Cause::AddressTaken { .. } => {
+            wait_for == WaitFor::Listening
+        }
         Cause::QueueFull | Cause::TargetTableFull | Cause::TooManyInFlight | Cause::Interrupted => {
             true
         }
