@@ -25,7 +25,7 @@ SENDERS = \
     "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
 
 .PHONY: help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint bench bench-kernel \
-    header install uninstall clean need-rust need-cc need-python need-node
+    header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
 	@echo 'make demo        hand real TCP connections to workers in several languages'
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench       timings against other ways, as ratios'
 	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'
 	@echo 'make install     the C library and headers, with PREFIX and DESTDIR'
+	@echo 'make install-cli     the command sendfd, its man pages and completions'
 	@echo 'make header      generate include/sendfd.h anew'
 	@echo 'make clean       remove all that was built'
 
@@ -139,6 +140,24 @@ lint: need-rust need-python need-node
 
 header: need-rust
 	$(MAKE) --no-print-directory -C sendfd-capi header
+
+# The command alone: it needs no C compiler and no library.
+install-cli: need-rust
+	$(CARGO) build --release -p sendfd-cli
+	install -D -m 755 $(target)/release/sendfd $(DESTDIR)$(PREFIX)/bin/sendfd
+	$(target)/release/sendfd manual $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(target)/release/sendfd completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sendfd
+	$(target)/release/sendfd completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sendfd
+	$(target)/release/sendfd completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sendfd.fish
+
+uninstall-cli:
+	rm -f $(DESTDIR)$(PREFIX)/bin/sendfd $(DESTDIR)$(PREFIX)/share/man/man1/sendfd.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man1/sendfd-*.1 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sendfd \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sendfd \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sendfd.fish
 
 install uninstall: need-rust need-cc
 	@$(MAKE) --no-print-directory -C sendfd-capi $@
