@@ -24,7 +24,7 @@ SENDERS = \
     "python=$(abspath .venv/bin/python) $(abspath tests/senders/send.py)" \
     "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
 
-.PHONY: help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint bench bench-kernel \
+.PHONY: help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint bench bench-pool bench-kernel \
     header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo 'make lint        formatting, clippy, and what else reads code'
 	@echo 'make fuzz SECS=60    random sequences of calls of the C library'
 	@echo 'make bench       timings against other ways, as ratios'
+	@echo 'make bench-pool  the pool against other ways to have several workers'
 	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'
 	@echo 'make install     the C library and headers, with PREFIX and DESTDIR'
 	@echo 'make install-cli     the command sendfd, its man pages and completions'
@@ -131,6 +132,10 @@ bench: need-rust need-cc need-python need-node build/tests/bench/handoff build/t
 	$(MAKE) --no-print-directory -C bindings/python bench
 	@echo '== Node, against child.send and a unix socket'
 	$(MAKE) --no-print-directory -C bindings/node bench
+
+bench-pool: demo-parts
+	.venv/bin/python -m pip --quiet install uvicorn-worker
+	.venv/bin/python tests/bench/pool/bench.py --sendfd $(target)/release/sendfd
 
 lint: need-rust need-python need-node
 	$(CARGO) fmt --all -- --check
