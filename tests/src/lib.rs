@@ -4,6 +4,8 @@
 //! tells them what to do, a line at a time. So tests can run at the same time, each process's
 //! descriptors can be counted, and a peer may change its user, fill its table or be killed.
 
+pub mod passengers;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -76,14 +78,23 @@ impl Peer {
     }
 
     pub fn answer(&mut self) -> Answer {
+        let pid = self.pid();
+        let answer = self.answer_if_alive();
+        answer.unwrap_or_else(|| panic!("peer {pid} is gone"))
+    }
+
+    /// The answer of a peer that may have ended instead.
+    pub fn answer_if_alive(&mut self) -> Option<Answer> {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("the peer lives");
+        self.stdout.read_line(&mut line).expect("a pipe");
         let line = line.trim_end();
         match line.split_once(' ').unwrap_or((line, "")) {
-            ("ok", words) => Answer::Ok(words.to_owned()),
+            ("", _) => None,
+            ("ok", words) => Some(Answer::Ok(words.to_owned())),
             ("error", rest) => {
                 let (errno, text) = rest.split_once(' ').unwrap_or((rest, ""));
-                Answer::Error(errno.parse().expect("an errno"), text.to_owned())
+                let errno = errno.parse().expect("an errno");
+                Some(Answer::Error(errno, text.to_owned()))
             }
             _ => panic!("peer {} answered {line:?}", self.pid()),
         }
@@ -167,6 +178,18 @@ pub fn has(need: &str, present: bool) -> bool {
 
 pub fn has_root() -> bool {
     has("root", rustix::process::geteuid().is_root())
+}
+
+/// The one process whose parent is `pid`. (Not all kernels have /proc/PID/task/TID/children.)
+pub fn child_of(pid: i32) -> i32 {
+    let parent = format!("PPid:\t{pid}");
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        status.is_ok_and(|status| status.lines().any(|line| line == parent))
+    };
+    pids.find(is_child).expect("a child")
 }
 
 /// A copy of a program where every user can execute it: the build folder may be closed to others.

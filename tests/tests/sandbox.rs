@@ -4,7 +4,7 @@ mod common;
 use std::process::Command;
 
 use common::{PATHS, PROGRAM, default_path, pair, peer};
-use sendfd_tests::{Peer, has, has_root, signal, word};
+use sendfd_tests::{Peer, child_of, has, has_root, signal, word};
 
 #[test]
 fn a_filter_that_answers_eperm() {
@@ -115,16 +115,4 @@ fn a_target_in_a_pid_namespace_of_its_own() {
         word(&inner.ok(format!("recv sig={sig} ms=5000")), "fds"),
         sent
     );
-}
-
-/// The one process whose parent is `pid`. (Not all kernels have /proc/PID/task/TID/children.)
-fn child_of(pid: i32) -> i32 {
-    let parent = format!("PPid:\t{pid}");
-    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_child = |pid: &i32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-        status.is_ok_and(|status| status.lines().any(|line| line == parent))
-    };
-    pids.find(is_child).expect("a child")
 }

@@ -446,7 +446,7 @@ fn a_later_version_of_the_inbox_is_told_from_none() {
     .expect("a socket");
     rustix::net::bind(&listener, &address).expect("bound");
     rustix::net::listen(&listener, 4).expect("listening");
-    let refused = send(pid(&target), port(), &passenger()).expect_err("it is another's");
+    let refused = send(pid(&target), port(), passenger()).expect_err("it is another's");
     assert_eq!(refused.cause(), Cause::LaterVersion);
     assert_eq!(refused.raw_os_error(), libc::EOPNOTSUPP);
 }
@@ -455,10 +455,10 @@ fn a_later_version_of_the_inbox_is_told_from_none() {
 fn a_neighbouring_signal_is_named() {
     let mut target = peer();
     target.ok(format!("open sig={}", signal(1)));
-    let refused = send(pid(&target), port(), &passenger()).expect_err("nobody listens there");
+    let refused = send(pid(&target), port(), passenger()).expect_err("nobody listens there");
     assert_eq!(refused.cause(), Cause::ListensNearby { sig: signal(1) });
     assert_eq!(refused.raw_os_error(), libc::ECONNREFUSED);
     let far = Port::from_signal(signal(5)).expect("a port");
-    let refused = send(pid(&target), far, &passenger()).expect_err("nobody listens there");
+    let refused = send(pid(&target), far, passenger()).expect_err("nobody listens there");
     assert_eq!(refused.cause(), Cause::NotListening);
 }

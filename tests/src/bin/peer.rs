@@ -22,6 +22,7 @@ struct Peer {
     receivers: HashMap<i32, Receiver>,
     target: Option<Target>,
     kept: Vec<Message>,
+    taken: Vec<OwnedFd>,
     filler: Vec<OwnedFd>,
 }
 
@@ -90,6 +91,12 @@ fn inodes(fds: impl IntoIterator<Item = impl AsFd>) -> String {
     all.join(",")
 }
 
+fn numbers(fds: impl IntoIterator<Item = impl AsFd>) -> String {
+    let number = |fd: &dyn AsFd| fd.as_fd().as_raw_fd().to_string();
+    let all: Vec<_> = fds.into_iter().map(|fd| number(&fd)).collect();
+    all.join(",")
+}
+
 fn failure(error: sendfd_core::Error) -> Failure {
     (error.raw_os_error(), error.to_string())
 }
@@ -136,9 +143,12 @@ impl Peer {
                 self.target = None;
                 Ok(String::new())
             }
+            "self" => Ok("language=rust signals=yes".to_owned()),
             "recv" => self.recv(words, sig),
+            "take" => self.take(words, sig),
             "forget" => {
                 self.kept.clear();
+                self.taken.clear();
                 Ok(String::new())
             }
             "dropped" => Ok(self.receivers[&sig].dropped().to_string()),
@@ -282,8 +292,16 @@ impl Peer {
         words: &[&str],
         send: impl Fn(&[BorrowedFd<'_>], &SendOptions<'_>) -> sendfd_core::Result<()>,
     ) -> Answer {
-        let fds = fds(number(words, "n", 1));
+        let inherited = option(words, "fds").map(|list| list.split_terminator(',').map(str::parse));
+        let fds = match inherited {
+            Some(_) => Vec::new(),
+            None => fds(number(words, "n", 1)),
+        };
         let mut borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        for number in inherited.into_iter().flatten() {
+            // SAFETY: the driver keeps it open, or wants to see it refused.
+            borrowed.push(unsafe { BorrowedFd::borrow_raw(number.expect("a number")) });
+        }
         if let Some(bad) = option(words, "bad") {
             let number = bad.parse().expect("a number");
             // SAFETY: only handed to the kernel, which is to find out that it is not open.
@@ -312,18 +330,46 @@ impl Peer {
             assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
         }
         let answer = format!(
-            "pid={} uid={} gid={} tag={} path={} fds={} data={}",
+            "pid={} uid={} gid={} tag={} path={} fds={} at={} data={}",
             message.sender.pid,
             message.sender.uid,
             message.sender.gid,
             message.tag,
             message.path,
             inodes(&message.fds),
+            numbers(&message.fds),
             String::from_utf8_lossy(&message.data),
         );
         if option(words, "keep").is_some() {
             self.kept.push(message);
         }
+        Ok(answer)
+    }
+
+    /// Takes one signal of signal mode and keeps its descriptor.
+    fn take(&mut self, words: &[&str], sig: i32) -> Answer {
+        let ms: u64 = number(words, "ms", 0);
+        let wait = libc::timespec {
+            tv_sec: (ms / 1000) as libc::time_t,
+            tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
+        };
+        // SAFETY: valid pointers; the kernel fills what it returns.
+        let info = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            if libc::sigtimedwait(&set_of(sig), &mut info, &wait) != sig {
+                let error = std::io::Error::last_os_error();
+                return Err((error.raw_os_error().unwrap_or(0), error.to_string()));
+            }
+            info
+        };
+        assert_eq!(info.si_code, libc::SI_QUEUE);
+        // SAFETY: the fields of a queued signal, and the descriptor that it gave to us.
+        let (pid, uid, fd) = unsafe {
+            let value = info.si_value().sival_ptr as usize as i32;
+            (info.si_pid(), info.si_uid(), OwnedFd::from_raw_fd(value))
+        };
+        let answer = format!("pid={pid} uid={uid} at={}", fd.as_raw_fd());
+        self.taken.push(fd);
         Ok(answer)
     }
 

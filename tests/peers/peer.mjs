@@ -1,0 +1,102 @@
+// The peer in Node: see tests/PEER.md.
+import { createInterface } from 'node:readline';
+import * as sendfd from '../../bindings/node/dist/index.js';
+
+const receivers = new Map();
+const messages = [];
+let target = null;
+
+/** One after the other: an answer that came too late for its `recv` is the next one's. */
+class Incoming {
+  constructor(sig) {
+    this.receiver = new sendfd.Receiver(sig);
+    this.iterator = this.receiver[Symbol.asyncIterator]();
+    this.next = null;
+  }
+
+  async recv(ms) {
+    this.next ??= this.iterator.next();
+    let timer;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, ms, null);
+    });
+    const settled = this.next.finally(() => {
+      this.next = null;
+    });
+    const result = await Promise.race([settled, late]).finally(() => clearTimeout(timer));
+    if (result === null) throw failure(ms === 0 ? 11 : 110, 'no message came');
+    if (result.done) throw failure(108, 'retired or closed');
+    return result.value;
+  }
+}
+
+function failure(errno, message) {
+  return Object.assign(new Error(message), { errno: -errno });
+}
+
+function options(words) {
+  return {
+    paths: words.paths?.split(','),
+    timeout: Number(words.ms ?? 0),
+  };
+}
+
+async function send(words, one) {
+  const fds = (words.fds ?? '').split(',').filter(Boolean).map(Number);
+  const first = BigInt(words.tag ?? 0);
+  for (let nth = 0n; nth < BigInt(words.times ?? 1); nth++) {
+    await one(fds, { ...options(words), tag: first + nth, data: words.data });
+  }
+  return '';
+}
+
+async function recv(words, sig) {
+  const message = await receivers.get(sig).recv(Number(words.ms ?? 0));
+  messages.push(message);
+  const { pid, uid, gid, tag, path, fds, data } = message;
+  return `pid=${pid} uid=${uid} gid=${gid} tag=${tag} path=${path} at=${fds.join()} data=${data}`;
+}
+
+const verbs = {
+  self: () => 'language=node signals=no',
+  open: (_, sig) => {
+    receivers.set(sig, new Incoming(sig));
+  },
+  recv,
+  close: (_, sig) => {
+    receivers.get(sig).receiver.close();
+    receivers.delete(sig);
+  },
+  listen: () => {
+    throw failure(38, 'JavaScript cannot take a real-time signal with its value');
+  },
+  forget: () => {
+    for (const message of messages.splice(0)) message.close();
+  },
+  send: (words, sig) =>
+    send(words, (fds, options) => sendfd.send(Number(words.pid), sig, fds, options)),
+  target: async (words, sig) => {
+    target?.close();
+    target = await sendfd.Target.open(Number(words.pid), sig, options(words));
+    return `path=${target.path}`;
+  },
+  // A target keeps to its path: saying it again is not needed.
+  tsend: (words) => send(words, (fds, { paths, ...options }) => target.send(fds, options)),
+  untarget: () => {
+    target.close();
+    target = null;
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [verb, ...rest] = line.split(' ').filter(Boolean);
+  const words = Object.fromEntries(rest.map((word) => word.split(/=(.*)/s, 2)));
+  try {
+    const answer = await verbs[verb](words, Number(words.sig ?? 0));
+    process.stdout.write(`ok ${answer ?? ''}\n`);
+  } catch (error) {
+    if (typeof error.errno !== 'number') throw error;
+    process.stdout.write(`error ${-error.errno} ${error.message}\n`);
+  }
+}
+process.exit(0);
