@@ -59,7 +59,13 @@ impl Route {
             reach::check(&route.link, process, port.signal())?;
             return Ok(Arc::clone(route));
         }
-        let link = reach::reach_by(path, process, port.signal())?;
+        let mut link = reach::reach_by(path, process, port.signal())?;
+        for route in all_to(identity, port, path) {
+            link = match link.give_back(&route.link) {
+                Ok(()) => return Ok(route),
+                Err(link) => link,
+            };
+        }
         let new = Arc::new(Route {
             pid: process.pid(),
             identity,
@@ -181,7 +187,12 @@ impl Route {
         let before = self.seen.swap(now, Ordering::Relaxed);
         // A child's first send is one system call, too.
         let is_in_child = before >> 32 != now >> 32;
-        is_in_child || self.process().map(drop) != Err(Cause::NoSuchProcess)
+        let lives = is_in_child || self.process().map(drop) != Err(Cause::NoSuchProcess);
+        if !lives {
+            // Whoever asks next is told so, too.
+            self.seen.store(0, Ordering::Relaxed);
+        }
+        lives
     }
 }
 
@@ -192,10 +203,16 @@ fn moment() -> u64 {
     u64::from(sys::generation()) << 32 | u64::from(tenths)
 }
 
-fn find(identity: Identity, port: Port, path: Path) -> Option<Arc<Route>> {
+/// All routes that lead there, also those whose descriptor is gone.
+fn all_to(identity: Identity, port: Port, path: Path) -> Vec<Arc<Route>> {
     let routes = lock(routes());
-    let mut routes = routes.iter().filter_map(Weak::upgrade);
-    let found = routes.find(|route| route.leads_to(identity, port, path) && route.is_intact());
-    drop(routes);
-    found
+    let routes = routes.iter().filter_map(Weak::upgrade);
+    routes
+        .filter(|route| route.leads_to(identity, port, path))
+        .collect()
+}
+
+fn find(identity: Identity, port: Port, path: Path) -> Option<Arc<Route>> {
+    let mut routes = all_to(identity, port, path).into_iter();
+    routes.find(|route| route.is_intact())
 }

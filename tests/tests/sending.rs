@@ -166,7 +166,12 @@ fn a_daemon_that_closes_all_descriptors_reaches_its_target_and_nobody_else() {
             // SAFETY: what a daemon does; the child owns nothing that it uses later.
             unsafe { libc::close_range(3, u32::MAX, 0) };
             std::mem::forget(passenger);
-            // These get the numbers.
+            for _ in 0..3 {
+                // The numbers are free, and what is opened anew gets the old ones.
+                send_with(target_pid, port(), &[std::io::stderr().as_fd()], &options)
+                    .expect("sent");
+            }
+            // These get the numbers that are left.
             let pairs: Vec<_> = (0..20)
                 .map(|_| std::os::unix::net::UnixStream::pair().expect("a pair"))
                 .collect();
@@ -181,7 +186,7 @@ fn a_daemon_that_closes_all_descriptors_reaches_its_target_and_nobody_else() {
                 }
             }
         });
-        for _ in 0..41 {
+        for _ in 0..44 {
             target.ok(format!("recv sig={sig} ms=20000"));
         }
     }

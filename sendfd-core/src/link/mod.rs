@@ -61,6 +61,15 @@ impl Link {
         }
     }
 
+    /// Gives the socket to another link that is of the same path, if that has lost just this number.
+    pub(crate) fn give_back(self, to: &Link) -> Result<(), Link> {
+        match (self, to) {
+            (Link::Pidfd(own), Link::Pidfd(other)) => other.regain(own).map_err(Link::Pidfd),
+            (Link::Name(own), Link::Name(other)) => other.regain(own).map_err(Link::Name),
+            (other, _) => Err(other),
+        }
+    }
+
     /// One system call, which never blocks.
     #[inline]
     pub(crate) fn send(

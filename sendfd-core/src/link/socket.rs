@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -64,6 +64,18 @@ impl Socket {
         sys::replace(self.as_fd(), new.get())?;
         let cookie = new.cookie.load(Ordering::Relaxed);
         self.cookie.store(cookie, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes back a number that was lost, where the kernel has given just that to `new`: the one number must
+    /// not have two owners. Gives `new` back where that is not so.
+    pub(crate) fn regain(&self, new: Socket) -> Result<(), Socket> {
+        if self.get().as_raw_fd() != new.get().as_raw_fd() {
+            return Err(new);
+        }
+        let cookie = new.cookie.load(Ordering::Relaxed);
+        self.cookie.store(cookie, Ordering::Relaxed);
+        mem::forget(new);
         Ok(())
     }
 
