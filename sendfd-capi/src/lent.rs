@@ -38,6 +38,7 @@ pub(crate) use end_of;
 ///
 /// # Safety
 /// If not null, `at` leads to as many bytes as its first field says.
+#[inline]
 pub(crate) unsafe fn size<T: Growing>(at: *const T) -> Result<usize> {
     // A field added later may need a wider alignment than an older caller's struct has.
     if at.is_null() || !at.cast::<u32>().is_aligned() {

@@ -125,6 +125,21 @@ unsafe fn check(at: *const sendfd_message) -> Result<()> {
     Ok(())
 }
 
+/// The caller's message itself, if it is of this release.
+///
+/// # Safety
+/// C's word holds for `at`.
+unsafe fn room<'a>(at: *mut sendfd_message) -> Result<Option<&'a mut Lent>> {
+    // SAFETY: the caller's, and Lent is transparent.
+    unsafe {
+        if lent::size(at)? != size_of::<Lent>() || !at.is_aligned() {
+            return Ok(None);
+        }
+        check(at)?;
+        Ok(Some(&mut *at.cast()))
+    }
+}
+
 impl Room for Lent {
     #[inline]
     fn room(&self) -> (usize, usize) {
@@ -278,7 +293,13 @@ pub unsafe extern "C" fn sendfd_receiver_recv(
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;
         // SAFETY: C's word.
-        unsafe { Array::new(message, 1)?.receive(&receiver.0, wait) }?;
+        match unsafe { room(message) }? {
+            Some(room) => receiver.0.recv_into(room, wait)?,
+            None => {
+                // SAFETY: as above.
+                unsafe { Array::new(message, 1)?.receive(&receiver.0, wait) }?;
+            }
+        }
         Ok(0)
     })
 }
@@ -328,6 +349,7 @@ impl Array {
     ///
     /// # Safety
     /// C's word holds for `first` and `count`.
+    #[inline]
     unsafe fn new(first: *mut sendfd_message, count: usize) -> Result<Self> {
         // SAFETY: the caller's.
         let stride = unsafe { lent::size(first) }?;
@@ -340,8 +362,10 @@ impl Array {
             stride,
             count,
         };
-        for index in 0..count {
-            // SAFETY: the caller's, as long as the strides are what they are taken for.
+        // SAFETY: the caller's, as long as the strides are what they are taken for.
+        unsafe { check(first) }?;
+        for index in 1..count {
+            // SAFETY: as above.
             unsafe {
                 let at = array.at(index);
                 if lent::size(at)? != stride {
@@ -362,15 +386,22 @@ impl Array {
 
     /// # Safety
     /// C's word still holds.
+    #[inline]
     unsafe fn receive(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
         if self.stride == size_of::<sendfd_message>() && self.first.is_aligned() {
             // SAFETY: checked one by one, and Lent is transparent.
             let rooms = unsafe { slice::from_raw_parts_mut(self.first.cast::<Lent>(), self.count) };
-            return Ok(match rooms {
-                [one] => receiver.recv_into(one, wait).map(|()| 1),
-                many => receiver.recv_many(many, wait),
-            }?);
+            return Ok(receiver.recv_many(rooms, wait)?);
         }
+        // SAFETY: the caller's.
+        unsafe { self.receive_copies(receiver, wait) }
+    }
+
+    /// Into copies, which are put back: theirs are shorter or longer than ours.
+    ///
+    /// # Safety
+    /// C's word still holds.
+    unsafe fn receive_copies(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
         for index in 0..self.count {
             // SAFETY: checked one by one.
             let (at, mut room) = unsafe {
