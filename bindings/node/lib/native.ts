@@ -49,35 +49,28 @@ function load(): typeof Addon {
   if (platform !== 'linux') {
     throw unsupported(`sendfd needs Linux, and this is ${platform}: there are no pidfds here`);
   }
-  const target = `linux-${arch}-${isMusl() ? 'musl' : 'gnu'}`;
-  const missing: Error[] = [];
-  for (const name of [`../sendfd.${target}.node`, `sendfd-${target}`]) {
-    try {
-      return require(name);
-    } catch (error) {
-      // What is there but cannot be loaded says more than that nothing is there.
-      if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
-      missing.push(error as Error);
+  // The one for glibc first: to ask which it is takes longer than to find that there is none.
+  let reason: unknown;
+  for (const libc of ['gnu', 'musl']) {
+    const target = `linux-${arch}-${libc}`;
+    for (const name of [`../sendfd.${target}.node`, `sendfd-${target}`]) {
+      try {
+        return require(name);
+      } catch (error) {
+        // What is there but cannot be loaded says more than that nothing is there.
+        if (reason === undefined || (error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') {
+          reason = error;
+        }
+      }
     }
   }
+  const isMissing = (reason as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND';
   throw unsupported(
-    `sendfd has no addon for ${target}: the package sendfd-${target} is not installed. ` +
-      'Reinstall without --omit=optional, on the machine that runs the program, ' +
-      'or build the addon from the sources',
-    missing[0],
+    isMissing
+      ? `sendfd has no addon for linux-${arch}: the package sendfd-linux-${arch}-gnu (or -musl) is not installed. Reinstall without --omit=optional, on the machine that runs the program, or build the addon from the sources`
+      : `sendfd cannot load its addon: ${(reason as Error).message}`,
+    reason as Error,
   );
-}
-
-function isMusl(): boolean {
-  // Node's report names the glibc that it runs on; where there is none, it is musl.
-  const report = process.report as { excludeNetwork?: boolean } & NodeJS.ProcessReport;
-  if (report?.getReport === undefined) return false;
-  const { excludeNetwork } = report;
-  // Names of peers would be looked up, which can take seconds.
-  report.excludeNetwork = true;
-  const { header } = report.getReport() as unknown as { header: Record<string, unknown> };
-  report.excludeNetwork = excludeNetwork ?? false;
-  return header.glibcVersionRuntime === undefined;
 }
 
 function unsupported(message: string, cause?: Error): Error {
