@@ -28,7 +28,7 @@ SENDERS = \
 EVIDENCE = conformance
 
 .PHONY: $(EVIDENCE) bindings help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
-    bench bench-kernel header install uninstall clean need-rust need-cc need-python need-node
+    bench bench-pool bench-kernel header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
 	@echo 'make demo        hand real TCP connections to workers in several languages'
@@ -39,8 +39,10 @@ help:
 	@echo 'make lint        formatting, clippy, and what else reads code'
 	@echo 'make fuzz SECS=60    random sequences of calls of the C library'
 	@echo 'make bench       timings against other ways, as ratios'
+	@echo 'make bench-pool  the pool against other ways to have several workers'
 	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'
 	@echo 'make install     the C library and headers, with PREFIX and DESTDIR'
+	@echo 'make install-cli     the command sendfd, its man pages and completions'
 	@echo 'make header      generate include/sendfd.h anew'
 	@echo 'make clean       remove all that was built'
 
@@ -143,6 +145,10 @@ bench: need-rust need-cc need-python need-node build/tests/bench/handoff build/t
 	@echo '== Node, against child.send and a unix socket'
 	$(MAKE) --no-print-directory -C bindings/node bench
 
+bench-pool: demo-parts
+	.venv/bin/python -m pip --quiet install uvicorn-worker
+	.venv/bin/python tests/bench/pool/bench.py --sendfd $(target)/release/sendfd
+
 lint: need-rust need-python need-node
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -151,6 +157,24 @@ lint: need-rust need-python need-node
 
 header: need-rust
 	$(MAKE) --no-print-directory -C sendfd-capi header
+
+# The command alone: it needs no C compiler and no library.
+install-cli: need-rust
+	$(CARGO) build --release -p sendfd-cli
+	install -D -m 755 $(target)/release/sendfd $(DESTDIR)$(PREFIX)/bin/sendfd
+	$(target)/release/sendfd manual $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(target)/release/sendfd completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sendfd
+	$(target)/release/sendfd completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sendfd
+	$(target)/release/sendfd completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sendfd.fish
+
+uninstall-cli:
+	rm -f $(DESTDIR)$(PREFIX)/bin/sendfd $(DESTDIR)$(PREFIX)/share/man/man1/sendfd.1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man1/sendfd-*.1 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sendfd \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sendfd \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sendfd.fish
 
 install uninstall: need-rust need-cc
 	@$(MAKE) --no-print-directory -C sendfd-capi $@

@@ -496,14 +496,11 @@ fn nothing_outlives_a_pool_that_is_killed() {
 #[test]
 fn a_pool_that_loses_its_terminal_ends() {
     use rustix::process::{ioctl_tiocsctty, setsid};
-    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
     use std::os::unix::process::CommandExt;
 
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags).expect("a terminal");
-    grantpt(&master).expect("granted");
-    unlockpt(&master).expect("unlocked");
-    let slave = ioctl_tiocgptpeer(&master, flags).expect("its other side");
+    let Some((master, slave)) = common::terminal() else {
+        return;
+    };
     let worker = worker("parent");
     let mut command = sendfd(&["pool", "--listen", ANY, "--worker", &worker]);
     // SAFETY: two system calls.

@@ -2,8 +2,9 @@
 
 Usage: python serve_wsgi.py PORT
 
-Each connection that arrives at PORT (0 to 29, RTMIN+n, or a signal) is answered in a thread of its own.
-SIGTERM ends it, after what has arrived. A client that says nothing is let go after ten seconds.
+Each connection that arrives at PORT (0 to 29, RTMIN+n, or a signal) is answered in a thread of its
+own. SIGTERM ends it, after what is being answered. A client that says nothing is let go after
+ten seconds.
 """
 
 import signal

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use sendfd_core::Target;
+use sendfd_core::{Path, Target};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -46,6 +46,8 @@ struct Process {
     child: Child,
     pid: u32,
     started: Instant,
+    /// Whether it has ever been ready.
+    served: bool,
 }
 
 /// How waiting for a process to listen ended.
@@ -145,6 +147,14 @@ async fn live(
             slot.state.set(State::Booting);
             match boot(pool, slot, process, orders).await {
                 Boot::Ready(target) => admit(pool, slot, process, target),
+                Boot::Ended(status) if process.served => {
+                    process.buried(pool);
+                    trouble(format!(
+                        "worker {}: process {} ended: {status}",
+                        slot.name, process.pid
+                    ));
+                    return false;
+                }
                 Boot::Ended(status) => {
                     process.buried(pool);
                     trouble(format!(
@@ -195,7 +205,8 @@ async fn live(
     }
 }
 
-fn admit(pool: &Pool, slot: &Slot, process: &Process, target: Target) {
+fn admit(pool: &Pool, slot: &Slot, process: &mut Process, target: Target) {
+    process.served = true;
     note(format!(
         "worker {}: process {} is ready, by {}, after {:.2} s",
         slot.name,
@@ -220,8 +231,12 @@ async fn boot(
     let end = tokio::time::Instant::now() + pool.config.boot;
     let mut pause = Duration::from_millis(1);
     let mut postponed = Vec::new();
+    let mut by_name = false;
     let boot = loop {
         match Target::open(process.pid, pool.port) {
+            // A receiver that is just being opened can be reached by name before it can by pidfd, which
+            // costs it no descriptor: it is asked once more.
+            Ok(target) if target.path() == Path::Name && !by_name => by_name = true,
             Ok(target) => break Boot::Ready(target),
             Err(error) if error.raw_os_error() == libc::ECONNREFUSED => {}
             Err(error) if error.raw_os_error() == libc::ESRCH => {}
@@ -344,6 +359,7 @@ impl Process {
             child,
             pid,
             started: Instant::now(),
+            served: false,
         }
     }
 

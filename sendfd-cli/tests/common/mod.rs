@@ -1,8 +1,12 @@
 //! The command under test.
 #![allow(dead_code)]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+
+use sendfd_tests::has;
 
 /// How long anything here may take on a machine that is busy: it fails then instead of hanging.
 pub(crate) const PATIENCE: &str = "30";
@@ -99,6 +103,20 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A terminal: the side that a test holds, and the side for a program. Nothing, and the test skipped, where
+/// there are none.
+pub(crate) fn terminal() -> Option<(File, OwnedFd)> {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).ok();
+    has("pty", master.is_some()).then_some(())?;
+    let master = master?;
+    grantpt(&master).expect("granted");
+    unlockpt(&master).expect("unlocked");
+    let slave = ioctl_tiocgptpeer(&master, flags).expect("its other side");
+    Some((master.into(), slave))
 }
 
 /// Sends to a command that may still be starting.
