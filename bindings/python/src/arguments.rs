@@ -30,6 +30,9 @@ impl FromPyObject<'_, '_> for Pid {
             return object.extract().map(Pid);
         }
         let py = object.py();
+        if let Some(pid) = multiprocessing_pid(&object)? {
+            return Ok(Pid(pid));
+        }
         let Some(pid) = object.getattr_opt(intern!(py, "pid"))? else {
             return object.extract().map(Pid).map_err(|_| {
                 PyTypeError::new_err(format!(
@@ -52,6 +55,37 @@ impl FromPyObject<'_, '_> for Pid {
     }
 }
 
+/// The pid of a process of multiprocessing that runs, without asking its properties: `exitcode` makes
+/// selectors and waits. `None` for anything else.
+fn multiprocessing_pid(process: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
+    let py = process.py();
+    let Some(popen) = process.getattr_opt(intern!(py, "_popen"))? else {
+        return Ok(None);
+    };
+    let number = |name| -> PyResult<Option<i32>> {
+        let value = popen.getattr_opt(name)?;
+        Ok(value.and_then(|value| value.extract().ok()))
+    };
+    let ended = popen.getattr_opt(intern!(py, "returncode"))?;
+    if !ended.is_some_and(|status| status.is_none()) {
+        return Ok(None);
+    }
+    // A child of the fork server is not ours: its pid may be another's as soon as it has exited, when its
+    // sentinel becomes readable. Ours keeps it until its end is collected.
+    let method = popen.getattr_opt(intern!(py, "method"))?;
+    let ours = method.is_some_and(|method| matches!(method.extract(), Ok("fork" | "spawn")));
+    if !ours && let Some(sentinel @ 0..) = number(intern!(py, "sentinel"))? {
+        let mut fds = [PollFd::from_borrowed_fd(
+            sys::borrow(sentinel),
+            PollFlags::IN,
+        )];
+        if poll(&mut fds, Some(&Timespec::default())) != Ok(0) {
+            return Ok(None);
+        }
+    }
+    number(intern!(py, "pid"))
+}
+
 /// With what a process ended, if its object knows. Popen and asyncio say returncode, multiprocessing
 /// says exitcode.
 fn status_of<'py>(process: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -59,22 +93,6 @@ fn status_of<'py>(process: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     let some = |status: Option<Bound<'py, PyAny>>| status.filter(|status| !status.is_none());
     if let Some(status) = process.getattr_opt(intern!(py, "returncode"))? {
         return Ok(some(Some(status)));
-    }
-    // Asking for exitcode makes selectors and waits for the process. Its sentinel, which becomes
-    // readable when the process ends, answers the same with one system call.
-    if let Some(popen) = some(process.getattr_opt(intern!(py, "_popen"))?)
-        && let Some(status) = popen.getattr_opt(intern!(py, "returncode"))?
-        && status.is_none()
-        && let Some(sentinel) = popen.getattr_opt(intern!(py, "sentinel"))?
-        && let Ok(sentinel @ 0..) = sentinel.extract::<RawFd>()
-    {
-        let mut fds = [PollFd::from_borrowed_fd(
-            sys::borrow(sentinel),
-            PollFlags::IN,
-        )];
-        if poll(&mut fds, Some(&Timespec::default())) == Ok(0) {
-            return Ok(None);
-        }
     }
     Ok(some(process.getattr_opt(intern!(py, "exitcode"))?))
 }
