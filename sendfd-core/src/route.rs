@@ -190,11 +190,14 @@ impl Route {
         let lives = is_in_child || self.process().map(drop) != Err(Cause::NoSuchProcess);
         if !lives {
             // Whoever asks next is told so, too.
-            self.seen.store(0, Ordering::Relaxed);
+            self.seen.store(now | NEVER, Ordering::Relaxed);
         }
         lives
     }
 }
+
+/// A tenth of a second that no clock comes to.
+const NEVER: u64 = 0xFFFF_FFFF;
 
 /// The tenth of a second, and in the upper half the generation.
 #[inline]

@@ -370,6 +370,9 @@ fn a_child_of_a_dead_target_does_not_keep_it_alive() {
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+    // Whoever asks next is told so, too.
+    let again = opened.send(&[passenger.as_fd()], &SendOptions::new());
+    assert_eq!(errno(again), libc::ESRCH);
     let again = send(target.unsigned_abs(), port(), &passenger);
     assert_eq!(errno(again), libc::ESRCH);
     // SAFETY: the grandchild, which nobody else knows of.
