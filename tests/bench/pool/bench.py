@@ -119,7 +119,7 @@ def rivals(arguments: argparse.Namespace, folder: Path) -> Iterator[Rival]:
         own = [arguments.sendfd, "pool", "--policy", policy, "--worker", f"{count}*{command}"]
         return lambda port: [[*own, "--listen", f"127.0.0.1:{port}"]]
 
-    asgi = f"{python} -m sendfd.asgi app:app"
+    asgi = f"{python} -m sendfd.asgi --no-access-log app:app"
     uvicorn = [str(BIN / "uvicorn"), "app:app", "--no-access-log", "--log-level", "warning"]
     for policy in ("round-robin", "shortest-queue"):
         yield Rival(f"Python: sendfd pool, {policy}", pool(asgi, policy), True)
