@@ -25,7 +25,7 @@ SENDERS = \
     "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
 
 # The evidence: what is not a matter of seconds, and what needs every language at once.
-EVIDENCE = conformance model
+EVIDENCE = conformance faults model
 
 .PHONY: $(EVIDENCE) bindings help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
     bench bench-pool bench-kernel header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
@@ -35,6 +35,7 @@ help:
 	@echo 'make demo SERVE=1    the same, and stay up until Ctrl-C'
 	@echo 'make test        all tests that need no kernel build'
 	@echo 'make conformance     every language to every language, also with something taken from them'
+	@echo 'make faults      every system call of the library fails once at each place'
 	@echo 'make model       the protocol of retire, reopen, fork and full tables, in every order of events'
 	@echo 'make test-kernel     build a kernel with sendfd(2), and test it and the library in it'
 	@echo 'make lint        formatting, clippy, and what else reads code'

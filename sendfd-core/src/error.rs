@@ -482,6 +482,10 @@ impl From<Errno> for Cause {
             Errno::MFILE => Cause::TableFull,
             Errno::INTR => Cause::Interrupted,
             Errno::TOOMANYREFS => Cause::TooManyInFlight,
+            // One word for what the kernel says in several, so that callers find it in the table.
+            Errno::NOBUFS | Errno::NOSPC => Cause::Kernel(Errno::NOMEM.raw_os_error()),
+            Errno::ACCESS => Cause::Kernel(Errno::PERM.raw_os_error()),
+            Errno::NOPROTOOPT | Errno::NOSYS => Cause::Kernel(Errno::OPNOTSUPP.raw_os_error()),
             other => Cause::Kernel(other.raw_os_error()),
         }
     }
