@@ -19,8 +19,9 @@ pub(crate) struct Sender {
     who: AtomicU64,
 }
 
-/// A user that has no number in its own user namespace. It leaves its name to the kernel.
-const UNMAPPED: u64 = u64::MAX;
+/// Who leaves its name to the kernel, which is cheaper: a user that has no number in its own user
+/// namespace, and one that cannot become another.
+const UNNAMED: u64 = u64::MAX;
 
 fn pair(upper: u32, lower: u32) -> u64 {
     u64::from(upper) << 32 | u64::from(lower)
@@ -30,11 +31,19 @@ fn effective() -> u64 {
     pair(geteuid().as_raw(), getegid().as_raw())
 }
 
+/// Whether this process may become another user without executing a program: root, and whoever is one
+/// user in effect and another otherwise.
+fn can_change() -> bool {
+    let effective = geteuid().as_raw();
+    effective == 0 || sys::own_users() != [effective; 2]
+}
+
 impl Sender {
     /// This process as it is now: its effective user, whose rights count.
     pub(crate) fn now() -> Self {
+        let who = if can_change() { effective() } else { UNNAMED };
         Sender {
-            who: AtomicU64::new(effective()),
+            who: AtomicU64::new(who),
         }
     }
 
@@ -42,7 +51,7 @@ impl Sender {
     #[inline]
     pub(crate) fn named(&self) -> Option<UCred> {
         let who = self.who.load(Ordering::Relaxed);
-        if who == UNMAPPED {
+        if who == UNNAMED {
             return None;
         }
         Some(UCred {
@@ -59,9 +68,9 @@ impl Sender {
         let (before, now) = (self.who.load(Ordering::Relaxed), effective());
         let unmapped = [now >> 32, now & 0xFFFF_FFFF].contains(&u64::from(OVERFLOW));
         let now = match before {
-            UNMAPPED => return false,
+            UNNAMED => return false,
             _ if before != now => now,
-            _ if unmapped => UNMAPPED,
+            _ if unmapped => UNNAMED,
             _ => return false,
         };
         self.who.store(now, Ordering::Relaxed);
@@ -76,9 +85,13 @@ mod tests {
     #[test]
     fn named_as_it_is() {
         let sender = Sender::now();
-        let named = sender.named().expect("a name");
-        assert_eq!(named.pid.as_raw_nonzero().get() as u32, std::process::id());
-        assert_eq!((named.uid, named.gid), (geteuid(), getegid()));
+        match sender.named() {
+            Some(named) => {
+                assert_eq!(named.pid.as_raw_nonzero().get() as u32, std::process::id());
+                assert_eq!((named.uid, named.gid), (geteuid(), getegid()));
+            }
+            None => assert!(!can_change()),
+        }
         // Nothing has changed: another try would end the same way.
         assert!(!sender.ask_again());
     }
