@@ -115,7 +115,10 @@ struct Shared {
 
 type Answer = Result<(), i32>;
 
-const SCENARIOS: [(&str, fn(u32, Port) -> Answer); 6] = [
+/// What is done to the target, by name.
+type Scenario = (&'static str, fn(u32, Port) -> Answer);
+
+const SCENARIOS: [Scenario; 6] = [
     ("send by pidfd", |pid, port| send_by(Path::Pidfd, pid, port)),
     ("send by name", |pid, port| send_by(Path::Name, pid, port)),
     ("send by any", |pid, port| {
