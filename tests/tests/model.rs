@@ -71,6 +71,9 @@ struct State {
     forked: bool,
 }
 
+/// Is given each change that may come next.
+type Push<'a> = dyn FnMut(&dyn Fn(&mut State)) + 'a;
+
 impl State {
     fn first() -> Self {
         State {
@@ -153,7 +156,7 @@ impl State {
     }
 
     /// The first inbox is retired, drained and followed by a second.
-    fn retire(&self, rules: Rules, push: &mut dyn FnMut(&dyn Fn(&mut State))) {
+    fn retire(&self, rules: Rules, push: &mut Push<'_>) {
         let old = &self.inboxes[0];
         let shut = |state: &mut State| {
             let inbox = &mut state.inboxes[0];
