@@ -49,6 +49,7 @@ mod process;
 mod reach;
 mod receiver;
 mod route;
+mod sealed;
 mod self_pipe;
 mod send;
 mod sender;
