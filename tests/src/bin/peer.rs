@@ -27,6 +27,7 @@ struct Peer {
 }
 
 fn main() {
+    raise_limit_of_descriptors();
     let mut peer = Peer::default();
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("UTF-8");
@@ -483,13 +484,30 @@ fn count() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("/proc").count() - 1
 }
 
+/// Sets the soft limit, so that a user who is not root can raise it again.
 fn limit(resource: libc::__rlimit_resource_t, n: u64) {
-    let limit = libc::rlimit {
-        rlim_cur: n,
-        rlim_max: n,
-    };
+    let mut limit = hard_limit(resource);
+    limit.rlim_cur = n;
+    limit.rlim_max = limit.rlim_max.max(n);
     // SAFETY: a valid struct.
     assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+fn hard_limit(resource: libc::__rlimit_resource_t) -> libc::rlimit {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid pointer.
+    assert_eq!(unsafe { libc::getrlimit(resource, &mut limit) }, 0);
+    limit
+}
+
+/// How many descriptors of a user may be in flight is the soft limit of the sender, for all its
+/// processes together: tests that run at the same time would exceed the usual 1,024.
+fn raise_limit_of_descriptors() {
+    let hard = hard_limit(libc::RLIMIT_NOFILE).rlim_max;
+    limit(libc::RLIMIT_NOFILE, hard.min(20_000));
 }
 
 /// Runs `f` in a child, which then ends without running anything of its parent's.
