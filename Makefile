@@ -78,7 +78,7 @@ demo: need-rust need-cc need-python need-node
 	@$(MAKE) --no-print-directory demo-parts $(if $(V),,>build/demo.log 2>&1) || \
 	    { $(if $(V),,tail -n 40 build/demo.log >&2;) echo 'the demo could not be built$(if $(V),,: all of it is in build/demo.log)' >&2; exit 1; }
 	@echo '== running the demo'
-	@.venv/bin/python examples/pool/demo.py --sendfd $(target)/release/sendfd --kill c \
+	@exec .venv/bin/python examples/pool/demo.py --sendfd $(target)/release/sendfd --with $$PPID --kill c \
 	    $(if $(SERVE),--serve,--requests $(REQUESTS)) $(WORKERS)
 
 demo-parts:

@@ -53,6 +53,20 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The pids of processes with `marker` in the environment that they were started with.
+pub(crate) fn marked(marker: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("readable").flatten();
+    let is_marked = |entry: &std::fs::DirEntry| {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let mut parts = environment.windows(marker.len());
+        parts.any(|part| part == marker.as_bytes())
+    };
+    processes
+        .filter(is_marked)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
 /// A child that is killed, at the latest, with the test.
 pub(crate) struct Running {
     pub(crate) child: Child,
