@@ -122,18 +122,38 @@ impl Pool {
         lines[nth].rsplit(' ').next().unwrap_or_default().to_owned()
     }
 
+    /// What a worker that is a parent says of its child.
+    #[track_caller]
+    fn child_of_worker(&mut self) -> u32 {
+        let line = self.line("worker: child ");
+        let pid = line.rsplit(' ').next().and_then(|pid| pid.parse().ok());
+        pid.unwrap_or_else(|| panic!("{line}"))
+    }
+
+    /// Where the status page is.
+    #[track_caller]
+    fn status_address(&mut self) -> String {
+        let line = self.line("status on http://");
+        let address = line.rsplit("http://").next().unwrap_or_default();
+        address.trim_end_matches('/').to_owned()
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a pid");
-        kill_process(pid, signal).expect("it lives");
+        kill(self.pid(), signal);
     }
 
     /// Has it drain, and waits for its end.
     #[track_caller]
-    fn end(mut self) -> Vec<String> {
+    fn end(self) {
+        self.ends_with(" lost, ");
+    }
+
+    /// As `end`; its last line says `what`.
+    #[track_caller]
+    fn ends_with(mut self, what: &str) {
         self.signal(Signal::TERM);
-        self.line(" lost, ");
+        self.line(what);
         assert!(self.child.wait().expect("ours").success());
-        std::mem::take(&mut self.seen)
     }
 }
 
@@ -150,16 +170,29 @@ fn ask(address: &str) -> Vec<String> {
 }
 
 fn try_to_ask(address: &str) -> std::io::Result<Vec<String>> {
-    let mut text = String::new();
     if address.contains('/') {
-        let mut stream = std::os::unix::net::UnixStream::connect(address)?;
+        let stream = std::os::unix::net::UnixStream::connect(address)?;
         stream.set_read_timeout(Some(LIMIT))?;
-        stream.read_to_string(&mut text)?;
+        words(stream)
     } else {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.read_to_string(&mut text)?;
+        try_to_read(TcpStream::connect(address)?)
     }
+}
+
+/// What a client gets that has connected already.
+#[track_caller]
+fn read(client: TcpStream) -> Vec<String> {
+    try_to_read(client).unwrap_or_else(|error| panic!("no answer: {error}"))
+}
+
+fn try_to_read(client: TcpStream) -> std::io::Result<Vec<String>> {
+    client.set_read_timeout(Some(LIMIT))?;
+    words(client)
+}
+
+fn words(mut stream: impl Read) -> std::io::Result<Vec<String>> {
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
     let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
     if words.len() < 4 {
         return Err(std::io::Error::other(format!("{text:?}")));
@@ -177,15 +210,15 @@ fn http(address: &str, request: &str) -> String {
 }
 
 fn status(pool: &mut Pool) -> serde_json::Value {
-    let line = pool.line("status on http://");
-    let address = line
-        .rsplit("http://")
-        .next()
-        .unwrap_or("")
-        .trim_end_matches('/')
-        .to_owned();
+    let address = pool.status_address();
     let text = http(&address, "GET /status.json HTTP/1.1\r\n\r\n");
     serde_json::from_str(text.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON")
+}
+
+#[track_caller]
+fn kill(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a pid");
+    kill_process(pid, signal).expect("it lives");
 }
 
 fn lives(pid: u32) -> bool {
@@ -295,13 +328,7 @@ fn each_in_turn_and_the_form_of_the_data() {
     // What workers write has their names in front.
     pool.line("worker: says ");
     pool.line("two-2: complains ");
-    let lines = pool.end();
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.contains("11 accepted, 11 handed over, 0 lost, 0 killed")),
-        "{lines:#?}"
-    );
+    pool.ends_with("11 accepted, 11 handed over, 0 lost, 0 killed");
 }
 
 #[test]
@@ -310,11 +337,7 @@ fn a_killed_worker_is_replaced_while_the_other_serves() {
     let address = pool.address(0);
     let victim: u32 = ask(&address)[0].parse().expect("a pid");
     pool.line("w-1: process ");
-    kill_process(
-        Pid::from_raw(victim.cast_signed()).expect("a pid"),
-        Signal::KILL,
-    )
-    .expect("ours");
+    kill(victim, Signal::KILL);
     pool.line(&format!("process {victim} ended: signal: 9"));
     for _ in 0..10 {
         assert_ne!(ask(&address)[0], victim.to_string());
@@ -348,11 +371,7 @@ fn reloads_and_a_take_over_under_load_lose_nothing() {
     assert!(old.child.wait().expect("ours").success());
     load.go_on();
     load.nothing_failed();
-    let lines = new.end();
-    assert!(
-        lines.iter().any(|line| line.contains(" 0 lost, 0 killed")),
-        "{lines:#?}"
-    );
+    new.ends_with(" 0 lost, 0 killed");
 }
 
 #[test]
@@ -361,22 +380,16 @@ fn draining_lets_workers_finish() {
     let address = pool.address(0);
     pool.line("is ready");
     // It is being served: the second one waits in the worker's queue.
-    let mut clients: Vec<TcpStream> = (0..2)
+    let clients: Vec<TcpStream> = (0..2)
         .map(|_| TcpStream::connect(&address).expect("it listens"))
         .collect();
-    let line = "accepted";
     pool.signal(Signal::TERM);
     pool.line("draining");
-    for client in &mut clients {
+    for mut client in clients {
         client.write_all(b"?").expect("sent");
-        let mut text = String::new();
-        client.read_to_string(&mut text).expect("an answer");
-        assert!(text.contains("tag=0"), "{text}");
+        assert_eq!(read(client)[3], "tag=0");
     }
-    assert!(
-        pool.line(line)
-            .contains("2 accepted, 2 handed over, 0 lost, 0 killed unfinished")
-    );
+    pool.line("2 accepted, 2 handed over, 0 lost, 0 killed unfinished");
     assert!(pool.child.wait().expect("ours").success());
 }
 
@@ -394,16 +407,9 @@ fn what_is_not_finished_in_time_is_counted() {
     pool.line("is ready");
     let mut client = TcpStream::connect(&address).expect("it listens");
     client.write_all(b"?").expect("sent");
-    let mut text = String::new();
-    client.read_to_string(&mut text).expect("an answer");
+    let worker: u32 = read(client)[0].parse().expect("a pid");
     // Held by the worker, which waits for a byte.
     let _held = TcpStream::connect(&address).expect("it listens");
-    let worker: u32 = text
-        .split(' ')
-        .next()
-        .expect("a word")
-        .parse()
-        .expect("a pid");
     let end = Instant::now() + LIMIT;
     while Instant::now() < end && !serving(worker, &address) {
         std::thread::sleep(Duration::from_millis(2));
@@ -473,13 +479,7 @@ fn nothing_outlives_a_pool_that_is_killed() {
     let mut pool = Pool::start(&["--listen", ANY, "--worker", &worker("parent")]);
     let address = pool.address(0);
     let worker: u32 = ask(&address)[0].parse().expect("a pid");
-    let line = pool.line("worker: child ");
-    let child: u32 = line
-        .rsplit(' ')
-        .next()
-        .expect("a word")
-        .parse()
-        .expect("a pid");
+    let child = pool.child_of_worker();
     assert!(lives(worker) && lives(child));
     pool.child.kill().expect("ours");
     pool.child.wait().expect("ours");
@@ -512,13 +512,7 @@ fn a_pool_that_loses_its_terminal_ends() {
     };
     let mut pool = Pool::of(&mut command);
     drop(command);
-    let line = pool.line("worker: child ");
-    let child: u32 = line
-        .rsplit(' ')
-        .next()
-        .expect("a word")
-        .parse()
-        .expect("a pid");
+    let child = pool.child_of_worker();
     pool.ready(1);
     // As long as it has one, SIGHUP is for a reload.
     pool.signal(Signal::HUP);
@@ -533,13 +527,7 @@ fn a_pool_that_loses_its_terminal_ends() {
 #[test]
 fn a_drained_pool_takes_what_its_workers_started_along() {
     let mut pool = Pool::start(&["--listen", ANY, "--worker", &worker("parent")]);
-    let line = pool.line("worker: child ");
-    let child: u32 = line
-        .rsplit(' ')
-        .next()
-        .expect("a word")
-        .parse()
-        .expect("a pid");
+    let child = pool.child_of_worker();
     pool.line("is ready");
     pool.end();
     ends(child);
@@ -549,9 +537,10 @@ fn a_drained_pool_takes_what_its_workers_started_along() {
 fn a_pool_that_fails_at_its_start_leaves_nothing() {
     let marker = format!("SENDFD_TEST_{}", std::process::id());
     let (_folder, path) = config(&format!(
-        "listen = '{ANY}'\n[[worker]]\nname = 'good'\ncommand = '{}'\nenvironment = {{ {marker} = 'x' }}\n[[worker]]\ncommand = '/nonexistent/worker'\n",
+        "listen = ['{ANY}']\n[[worker]]\nname = 'good'\ncommand = '{}'\nenvironment = {{ {marker} = 'x' }}\n\
+         [[worker]]\ncommand = '/nonexistent/worker'\n",
         worker("parent")
-    ).replace(&format!("listen = '{ANY}'"), &format!("listen = ['{ANY}']")));
+    ));
     let output = sendfd(&["pool", "--config", &path])
         .output()
         .expect("it ends, and so does its output");
@@ -563,18 +552,7 @@ fn a_pool_that_fails_at_its_start_leaves_nothing() {
         "{text}"
     );
     let end = Instant::now() + LIMIT;
-    let left = || {
-        let processes = std::fs::read_dir("/proc").expect("readable").flatten();
-        processes
-            .filter(|entry| {
-                let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-                environment
-                    .windows(marker.len())
-                    .any(|part| part == marker.as_bytes())
-            })
-            .count()
-    };
-    while left() > 0 {
+    while !common::marked(&marker).is_empty() {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -612,19 +590,10 @@ fn when_all_are_full_clients_wait_and_none_is_refused() {
     assert!(accepted < 40, "{full}");
     assert_eq!(full["workers"][0]["handed"].as_u64(), Some(accepted - 3));
     std::fs::write(&gate, "").expect("written");
-    for mut client in clients {
-        let mut text = String::new();
-        client.set_read_timeout(Some(LIMIT)).expect("set");
-        client.read_to_string(&mut text).expect("an answer");
-        assert!(text.contains("tag=0"), "{text}");
+    for client in clients {
+        assert_eq!(read(client)[3], "tag=0");
     }
-    let lines = pool.end();
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.contains("40 accepted, 40 handed over, 0 lost")),
-        "{lines:#?}"
-    );
+    pool.ends_with("40 accepted, 40 handed over, 0 lost");
 }
 
 #[test]
@@ -647,16 +616,11 @@ fn the_shortest_queue_is_served_first() {
     let address = pool.address(0);
     pool.ready(2);
     // The first has its turn, and does not receive; the next ones see that something waits there.
-    let mut first = TcpStream::connect(&address).expect("it listens");
+    let first = TcpStream::connect(&address).expect("it listens");
     let served: BTreeSet<String> = (0..8).map(|_| ask(&address)[0].clone()).collect();
     assert_eq!(served.len(), 1);
     std::fs::write(&gate, "").expect("written");
-    let mut text = String::new();
-    first.read_to_string(&mut text).expect("an answer");
-    assert!(
-        !served.contains(text.split(' ').next().expect("a word")),
-        "{text}"
-    );
+    assert!(!served.contains(&read(first)[0]));
     pool.end();
 }
 
@@ -801,13 +765,7 @@ fn the_status_page() {
         (&own["state"], &own["handed"]),
         (&"ready".into(), &1.into())
     );
-    let line = pool.line("status on http://");
-    let address = line
-        .rsplit("http://")
-        .next()
-        .unwrap_or("")
-        .trim_end_matches('/')
-        .to_owned();
+    let address = pool.status_address();
     let get = |path: &str| http(&address, &format!("GET {path} HTTP/1.1\r\n\r\n"));
     let page = get("/");
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("new EventSource('events')"));
