@@ -222,7 +222,10 @@ def test_the_timeout_of_a_socket_is_said(receiver: sendfd.Receiver) -> None:
 def test_several_messages_with_one_call(receiver: sendfd.Receiver, null: int) -> None:
     for tag in range(5):
         sendfd.send(os.getpid(), SIG, null, tag=tag)
-    messages = receiver.recv_many(3) + receiver.recv_many(10_000_000, timeout=10)
+    messages = receiver.recv_many(3)
+    # Where the limit of descriptors is low, fewer come at once than there are.
+    while len(messages) < 5:
+        messages += receiver.recv_many(10_000_000, timeout=10)
     assert [message.tag for message in messages] == [0, 1, 2, 3, 4]
     for message in messages:
         message.close()
