@@ -261,7 +261,7 @@ def demonstrate(pool: Pool, load: Ab | Curl, requests: int, victim: str) -> bool
         never=r"(worker \S+: reload: .*)",
     )  # fmt: skip
     status = pool.status()
-    handed = sum(worker["handed"] for worker in status["workers"])
+    handed = sum(worker["handed"] - worker["returned"] for worker in status["workers"])
     clear = "\x1b[J" if table.live else ""
     answered = made - unanswered - with_victim
     print(f"{clear}\n{table.text(status)}\n")

@@ -1,17 +1,19 @@
 //! A worker for the tests of the pool: it says who it is on every connection, and behaves as it is told.
 //!
 //! ```text
-//! worker [slow | never | exit | stuck | parent | gate FILE]
+//! worker [slow | never | exit | stuck | parent | gate FILE | exec]
 //! ```
 #![allow(missing_docs)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use sendfd_core::{Message, Port, Receiver, ReceiverOptions, Wait};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,6 +37,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&ending))?;
     let options = ReceiverOptions::new().queue_bytes(4096);
     let receiver = Receiver::open_with(port, &options)?;
+    if how == "exec" {
+        // Once something waits, without a word to anybody, and with the same pid.
+        poll(&mut [PollFd::new(&receiver, PollFlags::IN)], None)?;
+        let error = std::process::Command::new("sleep").arg("1000").exec();
+        return Err(error.into());
+    }
     if how == "gate" {
         while !Path::new(&words[1]).exists() {
             std::thread::sleep(Duration::from_millis(5));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, fails, ok, sendfd};
 use rustix::process::{Pid, Signal, kill_process};
-use sendfd_tests::has_root;
+use sendfd_tests::{has, has_root};
 
 /// How long anything may take on a machine that is busy.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -96,6 +96,14 @@ impl Pool {
     #[track_caller]
     fn ready(&mut self, times: usize) {
         self.lines_with("is ready, by", times);
+    }
+
+    /// As `ready`; whether all are reached by pidfd, which the pool needs to hold their queues.
+    #[track_caller]
+    fn has_pidfd(&mut self, times: usize) -> bool {
+        let lines = self.lines_with("is ready, by", times);
+        let is_pidfd = |line: &String| line.contains("by pidfd,");
+        has("pidfd", lines.iter().all(is_pidfd))
     }
 
     /// Waits until so many lines contain `text`; they come back.
@@ -343,6 +351,87 @@ fn a_killed_worker_is_replaced_while_the_other_serves() {
         assert_ne!(ask(&address)[0], victim.to_string());
     }
     pool.ready(3);
+    pool.end();
+}
+
+/// The descriptors wait in a queue that ends with its process: the pool holds it, too.
+#[test]
+fn what_a_killed_worker_had_not_taken_goes_to_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gate = folder.path().join("gate");
+    let mut pool = Pool::start(&[
+        "--listen",
+        ANY,
+        "--listen",
+        ANY,
+        "--status",
+        ANY,
+        "--describe",
+        "--worker",
+        &format!("closed={}", worker(&format!("gate {}", gate.display()))),
+        "--worker",
+        &format!("open={}", worker("")),
+    ]);
+    let addresses = [pool.address(0), pool.address(1)];
+    if !pool.has_pidfd(2) {
+        return;
+    }
+    let line = pool.line("worker closed: process ");
+    let victim = line.split(' ').nth(4).and_then(|pid| pid.parse().ok());
+    // Every other one waits in the queue of the one that takes nothing.
+    let clients: Vec<(usize, TcpStream)> = (0..12)
+        .map(|nth| {
+            (
+                nth / 6,
+                TcpStream::connect(&addresses[nth / 6]).expect("it listens"),
+            )
+        })
+        .collect();
+    let end = Instant::now() + LIMIT;
+    loop {
+        let status = status(&mut pool);
+        if status["workers"][0]["handed"] == 6 && status["workers"][1]["handed"] == 6 {
+            break;
+        }
+        assert!(Instant::now() < end, "{status}");
+    }
+    kill(victim.unwrap_or_else(|| panic!("{line}")), Signal::KILL);
+    pool.line("worker closed: 6 connections that process ");
+    std::fs::write(&gate, "").expect("written");
+    for (listener, client) in clients {
+        let peer = client.local_addr().expect("connected");
+        let words = read(client);
+        assert_eq!(
+            words[3..],
+            [
+                format!("tag={listener}"),
+                format!("listener={listener}"),
+                format!("peer={peer}")
+            ]
+        );
+    }
+    pool.ends_with("12 accepted, 12 handed over, 0 lost, 0 killed unfinished");
+}
+
+#[test]
+fn what_a_worker_leaves_behind_by_exec_goes_to_others() {
+    let mut pool = Pool::start(&[
+        "--listen",
+        ANY,
+        "--drain",
+        "100ms",
+        "--worker",
+        &format!("away={}", worker("exec")),
+        "--worker",
+        &format!("here={}", worker("")),
+    ]);
+    let address = pool.address(0);
+    if !pool.has_pidfd(2) {
+        return;
+    }
+    for _ in 0..6 {
+        ask(&address);
+    }
     pool.end();
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::net::{SocketAddrUnix, SocketFlags, acceptfrom_with, getsockname};
+use rustix::net::{SocketAddrUnix, SocketFlags, acceptfrom_with, getpeername, getsockname};
 use tokio::io::unix::AsyncFd;
 
 use super::config::ListenConfig;
@@ -32,6 +32,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// One that was accepted before.
+    pub(crate) fn again(socket: OwnedFd, listener: usize) -> Self {
+        let peer = getpeername(&socket).ok().flatten();
+        Connection {
+            peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
+            socket,
+            listener,
+        }
+    }
+
     /// By whom sticky clients are told apart.
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.peer.map(|peer| peer.ip())

@@ -12,6 +12,7 @@ mod leftover;
 mod listener;
 mod log;
 mod policy;
+mod queue;
 mod slot;
 mod status;
 mod supervise;
@@ -375,6 +376,15 @@ impl Pool {
         self.work.notify_one();
     }
 
+    /// They were accepted before all that wait. In the order in which they came.
+    fn wait_again(&self, connections: &mut Vec<Connection>) {
+        let mut waiting = self.waiting.borrow_mut();
+        for connection in connections.drain(..).rev() {
+            waiting.push_front(connection);
+        }
+        self.work.notify_one();
+    }
+
     /// Gives a connection to the first worker, by the policy, that takes it.
     fn hand(&self, connection: &Connection) -> bool {
         let workers = &self.listeners[connection.listener].workers;
@@ -459,8 +469,7 @@ impl Pool {
             self.work.notify_one();
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let left = self.waiting.borrow_mut().drain(..).count() as u64;
-        self.lost.set(self.lost.get() + left);
+        self.lose_what_waits();
         for slot in &self.slots {
             let _ = slot.orders.send(Order::Stop);
         }
@@ -471,10 +480,17 @@ impl Pool {
         for task in retiring {
             let _ = task.await;
         }
+        // What a worker had not taken when it ended found nobody else.
+        self.lose_what_waits();
+    }
+
+    fn lose_what_waits(&self) {
+        let left = self.waiting.borrow_mut().drain(..).count() as u64;
+        self.lost.set(self.lost.get() + left);
     }
 
     fn report(&self) {
-        let handed: u64 = self.slots.iter().map(|slot| slot.handed.get()).sum();
+        let handed = self.slots.iter().map(Slot::kept).sum::<u64>();
         note(format!(
             "{} accepted, {handed} handed over, {} lost, {} killed unfinished",
             self.accepted.get(),

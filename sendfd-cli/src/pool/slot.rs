@@ -46,6 +46,8 @@ pub(crate) struct Slot {
     pub(crate) pid: Cell<u32>,
     pub(crate) path: Cell<&'static str>,
     pub(crate) handed: Cell<u64>,
+    /// Of these, taken back because the worker had ended and not received them.
+    pub(crate) returned: Cell<u64>,
     pub(crate) full: Cell<u64>,
     pub(crate) restarts: Cell<u64>,
     pub(crate) reloads: Cell<u64>,
@@ -73,6 +75,7 @@ impl Slot {
             pid: Cell::new(0),
             path: Cell::new("-"),
             handed: Cell::new(0),
+            returned: Cell::new(0),
             full: Cell::new(0),
             restarts: Cell::new(0),
             reloads: Cell::new(0),
@@ -83,6 +86,11 @@ impl Slot {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.target.borrow().is_some()
+    }
+
+    /// How many connections it was handed and received, or still may.
+    pub(crate) fn kept(&self) -> u64 {
+        self.handed.get() - self.returned.get()
     }
 
     /// Bytes that wait in its queue, by the kernel's count.

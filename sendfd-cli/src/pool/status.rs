@@ -146,6 +146,7 @@ impl Pool {
                 "state": slot.state.get().as_str(),
                 "handed": slot.handed.get(),
                 "queued_bytes": slot.queued(),
+                "returned": slot.returned.get(),
                 "full": slot.full.get(),
                 "median_us": times.quantile(0.5),
                 "p99_us": times.quantile(0.99),
@@ -215,6 +216,12 @@ impl Pool {
             "counter",
             "Connections handed over.",
             each(&|slot| slot.handed.get() as f64),
+        );
+        metric(
+            "returned_total",
+            "counter",
+            "Connections that the worker had not taken when it ended, and others got.",
+            each(&|slot| slot.returned.get() as f64),
         );
         metric(
             "queued_bytes",

@@ -4,6 +4,7 @@ use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sendfd_core::{Path, Target};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -12,7 +13,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::listener::Connection;
 use super::log::{note, trouble};
+use super::queue::Queue;
 use super::slot::{Slot, State};
 use super::user::User;
 use super::{Pool, leftover};
@@ -35,6 +38,9 @@ pub(crate) enum Order {
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How often the pool looks whether a worker still has what it receives from.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A process that lived so long did not die at once.
 const LIVED: Duration = Duration::from_secs(10);
 
@@ -46,8 +52,21 @@ struct Process {
     child: Child,
     pid: u32,
     started: Instant,
-    /// Whether it has ever been ready.
-    served: bool,
+    /// How many connections its place had been handed when it became ready; nothing before.
+    ready_at: Option<u64>,
+    /// What it receives from, where that can be held here, too.
+    queue: Option<Queue>,
+}
+
+/// How a process's time in its place ended.
+enum End {
+    /// The place was told to stop.
+    Stopped,
+    /// It has served, and ended as if it had been told to.
+    Done,
+    /// It has served, takes no more, and lives.
+    Retired,
+    Died,
 }
 
 /// How waiting for a process to listen ended.
@@ -84,12 +103,22 @@ pub(crate) async fn keep(
                 }
             },
         };
-        let stopped = live(&pool, slot, &mut process, &mut orders).await;
+        let end = live(&pool, index, &mut process, &mut orders).await;
         slot.target.replace(None);
         slot.state.set(State::Down);
         slot.pid.set(0);
-        if stopped {
-            return;
+        match end {
+            End::Stopped => return,
+            // Its own policy, such as so many requests for each process: the next one is due at once.
+            End::Done | End::Retired => {
+                slot.reloads.set(slot.reloads.get() + 1);
+                deaths = 0;
+                if matches!(end, End::Retired) {
+                    leave(&pool, index, process, Told::Nothing);
+                }
+                continue;
+            }
+            End::Died => {}
         }
         deaths = if process.started.elapsed() < LIVED {
             deaths + 1
@@ -134,34 +163,31 @@ async fn pause(slot: &Slot, deaths: u32, orders: &mut UnboundedReceiver<Order>) 
     }
 }
 
-/// From a process's start to its end; a reload puts the next one into its place. True if told to stop.
+/// From a process's start to its end; a reload puts the next one into its place.
 async fn live(
     pool: &Rc<Pool>,
-    slot: &Slot,
+    index: usize,
     process: &mut Process,
     orders: &mut UnboundedReceiver<Order>,
-) -> bool {
+) -> End {
+    let slot = &pool.slots[index];
     loop {
-        // Also when it has closed its receiver and lives: it may open another.
+        // Also when it has closed its receiver without having served, and lives: it may open another.
         if !slot.is_ready() {
             slot.state.set(State::Booting);
             match boot(pool, slot, process, orders).await {
                 Boot::Ready(target) => admit(pool, slot, process, target),
-                Boot::Ended(status) if process.served => {
-                    process.buried(pool);
+                Boot::Ended(status) => {
+                    process.buried(pool, slot).await;
+                    let when = match process.ready_at {
+                        Some(_) => "ended".to_owned(),
+                        None => format!("ended before it opened a receiver on port {}", pool.port),
+                    };
                     trouble(format!(
-                        "worker {}: process {} ended: {status}",
+                        "worker {}: process {} {when}: {status}",
                         slot.name, process.pid
                     ));
-                    return false;
-                }
-                Boot::Ended(status) => {
-                    process.buried(pool);
-                    trouble(format!(
-                        "worker {}: process {} ended before it opened a receiver on port {}: {status}",
-                        slot.name, process.pid, pool.port
-                    ));
-                    return false;
+                    return End::Died;
                 }
                 Boot::Late => {
                     trouble(format!(
@@ -171,42 +197,61 @@ async fn live(
                         pool.port,
                         pool.config.boot.as_secs_f32()
                     ));
-                    process.kill(pool).await;
-                    return false;
+                    process.kill(pool, slot).await;
+                    return End::Died;
                 }
                 Boot::Stop => {
                     stop(pool, slot, process).await;
-                    return true;
+                    return End::Stopped;
                 }
             }
         }
         tokio::select! {
             status = process.child.wait() => {
-                process.buried(pool);
                 slot.target.replace(None);
-                trouble(format!("worker {}: process {} ended: {}", slot.name, process.pid, words(&status)));
-                return false;
+                let is_done = status.as_ref().is_ok_and(ExitStatus::success) && process.has_served(slot);
+                let words = format!("worker {}: process {} ended: {}", slot.name, process.pid, words(&status));
+                if is_done { note(words) } else { trouble(words) }
+                process.buried(pool, slot).await;
+                return if is_done { End::Done } else { End::Died };
             }
             order = orders.recv() => match order {
                 Some(Order::Stop) | None => {
                     stop(pool, slot, process).await;
-                    return true;
+                    return End::Stopped;
                 }
                 // What ended is about to be waited for.
                 Some(Order::Lost { ended: true, .. }) => {}
                 Some(Order::Lost { words, .. }) => {
                     note(format!("worker {}: {words}", slot.name));
+                    if !process.holds_its_queue() {
+                        process.give_back(pool, slot).await;
+                    }
+                    if process.has_served(slot) {
+                        return End::Retired;
+                    }
                 }
                 Some(Order::Reload(done)) => {
-                    let _ = done.send(reload(pool, slot, process, orders).await);
+                    let _ = done.send(reload(pool, index, process, orders).await);
                 }
             },
+            () = sleep(LOOK), if process.queue.is_some() => {
+                if slot.queued() > 0 && !process.holds_its_queue() {
+                    slot.target.replace(None);
+                    note(format!("worker {}: process {} has left its receiver behind", slot.name, process.pid));
+                    process.give_back(pool, slot).await;
+                }
+            }
         }
     }
 }
 
 fn admit(pool: &Pool, slot: &Slot, process: &mut Process, target: Target) {
-    process.served = true;
+    process.ready_at = Some(slot.handed.get());
+    process.queue = match target.path() {
+        Path::Pidfd => Queue::of(process.pid, pool.port),
+        _ => None,
+    };
     note(format!(
         "worker {}: process {} is ready, by {}, after {:.2} s",
         slot.name,
@@ -271,10 +316,11 @@ async fn boot(
 /// the old one stays.
 async fn reload(
     pool: &Rc<Pool>,
-    slot: &Slot,
+    index: usize,
     process: &mut Process,
     orders: &mut UnboundedReceiver<Order>,
 ) -> bool {
+    let slot = &pool.slots[index];
     let failed = |why: &str| {
         trouble(format!(
             "worker {}: reload: {why}; the old one stays",
@@ -291,19 +337,20 @@ async fn reload(
             let old = std::mem::replace(process, new);
             admit(pool, slot, process, target);
             slot.reloads.set(slot.reloads.get() + 1);
-            retire(pool, slot, old);
+            note(format!("worker {}: process {} retires", slot.name, old.pid));
+            leave(pool, index, old, Told::ToStop);
             true
         }
         Boot::Ended(status) => {
-            new.buried(pool);
+            new.buried(pool, slot).await;
             failed(&format!("the new one ended: {status}"))
         }
         Boot::Late => {
-            new.kill(pool).await;
+            new.kill(pool, slot).await;
             failed("the new one did not open its receiver in time")
         }
         Boot::Stop => {
-            new.kill(pool).await;
+            new.kill(pool, slot).await;
             // Found again by the caller.
             let _ = slot.orders.send(Order::Stop);
             false
@@ -311,42 +358,52 @@ async fn reload(
     }
 }
 
-/// Tells a process that has a successor to finish what it has.
-fn retire(pool: &Rc<Pool>, slot: &Slot, mut old: Process) {
-    note(format!("worker {}: process {} retires", slot.name, old.pid));
-    let (pool, name) = (Rc::clone(pool), slot.name.clone());
+/// Whether a process that is to end knows.
+enum Told {
+    ToStop,
+    /// It has retired on its own.
+    Nothing,
+}
+
+/// A process that is in no place any more finishes what it has.
+fn leave(pool: &Rc<Pool>, index: usize, mut old: Process, told: Told) {
     let task = tokio::task::spawn_local({
-        let pool = Rc::clone(&pool);
-        async move { finish(&pool, &name, &mut old).await }
+        let pool = Rc::clone(pool);
+        async move { finish(&pool, &pool.slots[index], &mut old, told).await }
     });
-    pool.retiring.borrow_mut().push(task);
+    let mut retiring = pool.retiring.borrow_mut();
+    retiring.retain(|task| !task.is_finished());
+    retiring.push(task);
 }
 
 async fn stop(pool: &Pool, slot: &Slot, process: &mut Process) {
     slot.state.set(State::Stopping);
     slot.target.replace(None);
-    finish(pool, &slot.name, process).await;
+    finish(pool, slot, process, Told::ToStop).await;
 }
 
 /// SIGTERM, time to finish, and then the end. What was not finished is counted and said.
-async fn finish(pool: &Pool, name: &str, process: &mut Process) {
-    process.signal(Signal::TERM);
+async fn finish(pool: &Pool, slot: &Slot, process: &mut Process, told: Told) {
+    if matches!(told, Told::ToStop) {
+        process.signal(Signal::TERM);
+    }
     if timeout(pool.config.drain, process.child.wait())
         .await
         .is_ok()
     {
         // What it started goes with it.
-        process.buried(pool);
+        process.buried(pool, slot).await;
         return;
     }
     let open = leftover::connections(process.pid, &pool.listeners);
     pool.unfinished.set(pool.unfinished.get() + open as u64);
     trouble(format!(
-        "worker {name}: process {} has not finished within {} s: killed with {open} connections open",
+        "worker {}: process {} has not finished within {} s: killed with {open} connections open",
+        slot.name,
         process.pid,
         pool.config.drain.as_secs_f32()
     ));
-    process.kill(pool).await;
+    process.kill(pool, slot).await;
 }
 
 impl Process {
@@ -359,7 +416,8 @@ impl Process {
             child,
             pid,
             started: Instant::now(),
-            served: false,
+            ready_at: None,
+            queue: None,
         }
     }
 
@@ -375,18 +433,66 @@ impl Process {
         }
     }
 
-    async fn kill(&mut self, pool: &Pool) {
+    async fn kill(&mut self, pool: &Pool, slot: &Slot) {
         self.signal(Signal::KILL);
         let _ = self.child.wait().await;
-        self.buried(pool);
+        self.buried(pool, slot).await;
     }
 
-    /// It has ended: what is left of its group goes with it.
-    fn buried(&self, pool: &Pool) {
+    /// It has ended: what is left of its group goes with it, and what it had not taken to others.
+    async fn buried(&mut self, pool: &Pool, slot: &Slot) {
         if let Some(pid) = self.as_pid() {
             let _ = kill_process_group(pid, Signal::KILL);
         }
         pool.guard.forget(self.pid);
+        self.give_back(pool, slot).await;
+    }
+
+    /// Whether it was handed anything.
+    fn has_served(&self, slot: &Slot) -> bool {
+        self.ready_at
+            .is_some_and(|before| before < slot.handed.get())
+    }
+
+    fn holds_its_queue(&self) -> bool {
+        self.queue.as_ref().is_none_or(Queue::is_held)
+    }
+
+    /// What it was sent and has not taken, and will not, has others to serve it.
+    async fn give_back(&mut self, pool: &Pool, slot: &Slot) {
+        let Some(queue) = self.queue.take() else {
+            return;
+        };
+        let (mut left, mut count) = (Vec::new(), 0);
+        loop {
+            match queue.next() {
+                Ok(Some((socket, tag))) => {
+                    let listener = usize::try_from(tag).unwrap_or(usize::MAX);
+                    if listener < pool.listeners.len() {
+                        left.push(Connection::again(socket, listener));
+                        slot.returned.set(slot.returned.get() + 1);
+                        count += 1;
+                    }
+                }
+                Ok(None) => break,
+                // There is no room for another descriptor: those that wait leave first.
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                    pool.wait_again(&mut left);
+                    sleep(PAUSE).await;
+                }
+                Err(errno) => {
+                    trouble(format!("worker {}: its queue: {errno}", slot.name));
+                    break;
+                }
+            }
+        }
+        pool.wait_again(&mut left);
+        if count > 0 {
+            note(format!(
+                "worker {}: {count} connections that process {} had not taken go to others",
+                slot.name, self.pid
+            ));
+        }
     }
 }
 
