@@ -43,8 +43,8 @@ help:
 	@echo 'make bench       timings against other ways, as ratios'
 	@echo 'make bench-pool  the pool against other ways to have several workers'
 	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'
-	@echo 'make install     the C library and headers, with PREFIX and DESTDIR'
-	@echo 'make install-cli     the command sendfd, its man pages and completions'
+	@echo 'make install     the command and the C library with its headers, with PREFIX and DESTDIR'
+	@echo 'make install-cli     the command alone, its man pages and completions'
 	@echo 'make header      generate include/sendfd.h anew'
 	@echo 'make clean       remove all that was built'
 
@@ -160,26 +160,22 @@ lint: need-rust need-python need-node
 header: need-rust
 	$(MAKE) --no-print-directory -C sendfd-capi header
 
+# Both may be installed before either is built.
+install: need-rust need-cc
+	@$(MAKE) --no-print-directory -C sendfd-capi may-install
+	@$(MAKE) --no-print-directory -C sendfd-cli install
+	@$(MAKE) --no-print-directory -C sendfd-capi install
+
+uninstall:
+	@$(MAKE) --no-print-directory -C sendfd-cli uninstall
+	@$(MAKE) --no-print-directory -C sendfd-capi uninstall
+
 # The command alone: it needs no C compiler and no library.
 install-cli: need-rust
-	$(CARGO) build --release -p sendfd-cli
-	install -D -m 755 $(target)/release/sendfd $(DESTDIR)$(PREFIX)/bin/sendfd
-	$(target)/release/sendfd manual $(DESTDIR)$(PREFIX)/share/man/man1
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
-	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	$(target)/release/sendfd completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/sendfd
-	$(target)/release/sendfd completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sendfd
-	$(target)/release/sendfd completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sendfd.fish
+	@$(MAKE) --no-print-directory -C sendfd-cli install
 
 uninstall-cli:
-	rm -f $(DESTDIR)$(PREFIX)/bin/sendfd $(DESTDIR)$(PREFIX)/share/man/man1/sendfd.1 \
-	    $(DESTDIR)$(PREFIX)/share/man/man1/sendfd-*.1 \
-	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sendfd \
-	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sendfd \
-	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sendfd.fish
-
-install uninstall: need-rust need-cc
-	@$(MAKE) --no-print-directory -C sendfd-capi $@
+	@$(MAKE) --no-print-directory -C sendfd-cli uninstall
 
 clean:
 	$(CARGO) clean

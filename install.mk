@@ -1,0 +1,13 @@
+# What the parts of `make install` have in common. DESTDIR stages; the folders are for distributions.
+PREFIX ?= /usr/local
+DESTDIR ?=
+MANDIR ?= $(PREFIX)/share/man
+INSTALL ?= install
+
+# Before anything is built: whether what is there already of each place may be written to.
+may_install = for place in $(1); do \
+	until [ -e "$$place" ]; do place=$$(dirname "$$place"); done; \
+	[ -d "$$place" ] && [ -w "$$place" ] || { \
+	    echo "cannot install into $$place: it is not yours to write to. Run make install as" \
+	        'root, or with PREFIX=$$HOME/.local' >&2; exit 1; }; \
+    done
