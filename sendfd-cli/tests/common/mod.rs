@@ -1,6 +1,8 @@
 //! The command under test.
 #![allow(dead_code)]
 
+pub(crate) mod pool;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
