@@ -151,8 +151,6 @@ pub enum Cause {
     },
     /// EADDRINUSE: this process already listens on the signal.
     AlreadyListening,
-    /// EADDRINUSE: this process has a handler of its own for the signal.
-    SignalTaken,
     /// EOPNOTSUPP: none of the paths that the caller insisted on is offered here.
     PathNotOffered(Paths),
     /// EOPNOTSUPP: the target listens with a later version of this library.
@@ -167,6 +165,17 @@ pub enum Cause {
     CannotTravel,
     /// EMFILE: this process's descriptor table is full. Nothing is lost.
     TableFull,
+    /// EMFILE: the next message carries more descriptors than this process can ever have. It was
+    /// refused.
+    NeverFits {
+        /// How many it carries.
+        fds: usize,
+    },
+    /// EMFILE: between looking at this process's descriptor table and receiving, others filled it. A
+    /// message is lost, of which this is the report.
+    CutShort,
+    /// ESHUTDOWN: the receiver has retired, and what was sent before has been received.
+    Retired,
     /// EMFILE: the target's descriptor table is full, into which the system call puts what it sends.
     TargetTableFull,
     /// EINTR: a signal handler ran while waiting. Nothing was sent or received.
@@ -247,15 +256,18 @@ impl Cause {
             }
             Cause::TooManyInFlight => Errno::TOOMANYREFS,
             Cause::DataTooLong(_) | Cause::RoomTooSmall { .. } => Errno::MSGSIZE,
-            Cause::AlreadyListening | Cause::SignalTaken => Errno::ADDRINUSE,
+            Cause::AlreadyListening => Errno::ADDRINUSE,
             Cause::PathNotOffered(_)
             | Cause::LaterVersion
             | Cause::OtherNetwork
             | Cause::NoProc
             | Cause::MainThreadLeft => Errno::OPNOTSUPP,
-            Cause::TableFull | Cause::TargetTableFull => Errno::MFILE,
+            Cause::TableFull
+            | Cause::NeverFits { .. }
+            | Cause::CutShort
+            | Cause::TargetTableFull => Errno::MFILE,
             Cause::Interrupted => Errno::INTR,
-            Cause::ShutDown => Errno::SHUTDOWN,
+            Cause::ShutDown | Cause::Retired => Errno::SHUTDOWN,
             Cause::Kernel(errno) => Errno::from_raw_os_error(errno),
         }
     }
@@ -299,7 +311,6 @@ impl Cause {
             }
             Cause::RoomTooSmall { .. } => "lend more room and receive again: the message stays",
             Cause::AlreadyListening => "close the receiver that this process already has there",
-            Cause::SignalTaken => "use another signal: this one has a handler already",
             Cause::PathNotOffered(_) => "allow another path",
             Cause::LaterVersion => "bring the sender's libsendfd up to that of the target",
             Cause::OtherNetwork => {
@@ -313,6 +324,10 @@ impl Cause {
             }
             Cause::CannotTravel => "open an io_uring in the process that is to use it",
             Cause::TableFull => "close descriptors or raise RLIMIT_NOFILE, then receive again",
+            Cause::NeverFits { .. } | Cause::CutShort => {
+                "raise RLIMIT_NOFILE of the receiver, or close descriptors before there are so many"
+            }
+            Cause::Retired => "this was the end: close the receiver",
             Cause::TargetTableFull => {
                 "the target is slow to receive, or short of descriptors: give a timeout, or try again later"
             }
@@ -405,7 +420,6 @@ impl fmt::Display for Cause {
                 "the next message carries {fds} descriptors and {data} bytes, more than there is room for"
             ),
             Cause::AlreadyListening => f.write_str("this process already listens there"),
-            Cause::SignalTaken => f.write_str("this process handles that signal itself"),
             Cause::PathNotOffered(paths) => write!(f, "not offered here: {paths}"),
             Cause::LaterVersion => {
                 f.write_str("the target listens with a later version of libsendfd")
@@ -421,6 +435,14 @@ impl fmt::Display for Cause {
                 f.write_str("a descriptor is an io_uring, which the kernel lets nobody send")
             }
             Cause::TableFull => f.write_str("this process's descriptor table is full"),
+            Cause::NeverFits { fds } => write!(
+                f,
+                "a message of {fds} descriptors was refused, for this process can never have so many"
+            ),
+            Cause::CutShort => f.write_str(
+                "this process's descriptor table was filled at the very moment of receiving, and a message is lost",
+            ),
+            Cause::Retired => f.write_str("the receiver has retired, and nothing is left"),
             Cause::TargetTableFull => f.write_str("the target's descriptor table is full"),
             Cause::Interrupted => f.write_str("interrupted by a signal"),
             Cause::ShutDown => f.write_str("the inbox was shut down"),

@@ -6,32 +6,25 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::agent::Agent;
 use crate::credentials::Credentials;
 use crate::error::{Attempt, Cause, Error, Result};
-use crate::lock::lock;
 use crate::message::Message;
 use crate::receiver::Receiver;
 use crate::signal::Port;
 use crate::wait::Wait;
-use crate::{fork, sys};
+use crate::{ports, sys};
 
 /// Enough for a record and the calls around it.
 const AGENT_STACK: usize = 128 * 1024;
 
 /// How long the agent waits before it tries again what there was no room for.
 const RETRY: Duration = Duration::from_millis(1);
-
-/// The thread behind signal mode, and how it is told to end.
-#[derive(Debug)]
-pub(crate) struct Agent {
-    thread: JoinHandle<()>,
-    ending: Arc<AtomicBool>,
-}
 
 /// From now on, each descriptor that is sent to this process at `port` raises that signal in it, as
 /// a queued signal: `si_code` is `SI_QUEUE`, `si_pid` and `si_uid` are the sender's, and
@@ -79,7 +72,7 @@ fn start(port: Port) -> std::result::Result<(), Cause> {
     if sys::disposition(sig)? == sys::Disposition::Default && !sys::is_blocked(sig) {
         return Err(Cause::SignalUnhandled);
     }
-    let receiver = Arc::new(Receiver::open_for_agent(port)?);
+    let receiver = Arc::new(Receiver::open(port).map_err(|error| error.cause())?);
     let ending = Arc::new(AtomicBool::new(false));
     let thread = sys::with_signals_blocked(|| {
         let (receiver, ending) = (Arc::clone(&receiver), Arc::clone(&ending));
@@ -90,19 +83,14 @@ fn start(port: Port) -> std::result::Result<(), Cause> {
     });
     let thread = thread
         .map_err(|error| Errno::from_io_error(&error).map_or(Errno::AGAIN.into(), Cause::from))?;
-    receiver.employ(Agent { thread, ending });
+    receiver.employ(Agent::new(thread, ending));
     Ok(())
 }
 
 fn stop(port: Port) -> std::result::Result<(), Cause> {
-    let mut place = lock(fork::place(port.signal()));
-    let state = place.as_mut().ok_or(Cause::NotInSignalMode)?;
-    let agent = state.agent.take().ok_or(Cause::NotInSignalMode)?;
-    agent.ending.store(true, Ordering::Relaxed);
-    state.shut_down();
-    drop(place);
-    // The agent holds the receiver, which is closed with it.
-    let _ = agent.thread.join();
+    let agent = ports::dismiss_agent(port.signal()).ok_or(Cause::NotInSignalMode)?;
+    // It holds the receiver, which is closed with it.
+    agent.join();
     Ok(())
 }
 
@@ -116,7 +104,6 @@ fn run(sig: i32, receiver: &Receiver, ending: &AtomicBool) {
                     deliver(sig, message.sender, fd, ending);
                 }
             }
-            Err(error) if error.cause() == Cause::ShutDown => return,
             // A full table, above all. The message stays where it is.
             Err(_) => thread::sleep(RETRY),
         }

@@ -89,22 +89,11 @@ impl Room for Message {
 }
 
 /// The descriptors of an [`Incoming`] message. Dropping it closes what was not taken.
-pub struct Descriptors<'a>(Source<'a>);
-
-enum Source<'a> {
-    Received(sys::ReceivedFds<'a>),
-    Caught(Option<OwnedFd>),
-}
+pub struct Descriptors<'a>(sys::ReceivedFds<'a>);
 
 impl<'a> From<sys::ReceivedFds<'a>> for Descriptors<'a> {
     fn from(fds: sys::ReceivedFds<'a>) -> Self {
-        Descriptors(Source::Received(fds))
-    }
-}
-
-impl From<OwnedFd> for Descriptors<'_> {
-    fn from(fd: OwnedFd) -> Self {
-        Descriptors(Source::Caught(Some(fd)))
+        Descriptors(fds)
     }
 }
 
@@ -113,18 +102,12 @@ impl Iterator for Descriptors<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<OwnedFd> {
-        match &mut self.0 {
-            Source::Received(fds) => fds.next(),
-            Source::Caught(fd) => fd.take(),
-        }
+        self.0.next()
     }
 
     #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match &self.0 {
-            Source::Received(fds) => fds.size_hint(),
-            Source::Caught(fd) => fd.iter().size_hint(),
-        }
+        self.0.size_hint()
     }
 }
 

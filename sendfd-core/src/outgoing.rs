@@ -164,6 +164,7 @@ impl<'a> Outgoing<'a> {
             nfds,
             data_len,
             tag,
+            sealed: false,
         };
         Ok(Outgoing {
             header,

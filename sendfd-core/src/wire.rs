@@ -7,14 +7,23 @@
 //! |---|---|---|
 //! | 0 | 4 | magic, `"sfd\x01"`; the last byte is the version |
 //! | 4 | 1 | signal, counted from the kernel's first real-time signal |
-//! | 5 | 1 | reserved, 0 |
+//! | 5 | 1 | flags: 1 if the data is in a sealed memfd, which travels as one descriptor more, the last |
 //! | 6 | 2 | number of descriptors, 1 to 253 |
-//! | 8 | 4 | length of the data, 0 to 4096 |
+//! | 8 | 4 | length of the data, 0 to 4096, or up to 1 MiB in a memfd |
 //! | 12 | 4 | reserved, 0 |
 //! | 16 | 8 | tag |
 
-use crate::limits::{MAX_DATA, MAX_FDS};
+use crate::limits::MAX_FDS;
 use crate::signal;
+
+/// How many bytes of data a record has room for; more travels in a memfd.
+pub(crate) const INLINE_DATA: usize = 4096;
+
+/// How many bytes of data a memfd carries at most.
+const MAX_SEALED: usize = 1 << 20;
+
+/// The flag of a record whose data is in a memfd.
+const SEALED: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"sfd\x01";
 
@@ -28,6 +37,8 @@ pub(crate) struct Header {
     pub(crate) nfds: u16,
     pub(crate) data_len: u32,
     pub(crate) tag: u64,
+    /// The data is not in the record but in a memfd, a descriptor that `nfds` does not count.
+    pub(crate) sealed: bool,
 }
 
 impl Header {
@@ -39,6 +50,7 @@ impl Header {
         bytes[0..4].copy_from_slice(&MAGIC);
         // A checked signal is between the kernel's first and last.
         bytes[4] = signal::index(self.sig) as u8;
+        bytes[5] = if self.sealed { SEALED } else { 0 };
         bytes[6..8].copy_from_slice(&self.nfds.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.data_len.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.tag.to_le_bytes());
@@ -59,15 +71,27 @@ impl Header {
                 bytes[16], bytes[17], bytes[18], bytes[19], bytes[20], bytes[21], bytes[22],
                 bytes[23],
             ]),
+            sealed: bytes[5] == SEALED,
+        };
+        let data_len = header.data_len as usize;
+        let well_sized = match header.sealed {
+            false => data_len <= INLINE_DATA && data_len == data.len(),
+            true => (INLINE_DATA + 1..=MAX_SEALED).contains(&data_len) && data.is_empty(),
         };
         let valid = bytes[0..4] == MAGIC
             && usize::from(bytes[4]) < signal::COUNT
-            && bytes[5] == 0
+            && bytes[5] <= SEALED
             && bytes[12..16] == [0; 4]
-            && (1..=MAX_FDS).contains(&usize::from(header.nfds))
-            && header.data_len as usize <= MAX_DATA
-            && header.data_len as usize == data.len();
+            && (1..=MAX_FDS).contains(&header.descriptors())
+            && header.nfds > 0
+            && well_sized;
         valid.then_some(header)
+    }
+
+    /// How many descriptors the record comes with.
+    #[inline]
+    pub(crate) fn descriptors(&self) -> usize {
+        usize::from(self.nfds) + usize::from(self.sealed)
     }
 }
 
@@ -81,6 +105,7 @@ mod tests {
             nfds: 3,
             data_len: 5,
             tag: 0x0102_0304_0506_0708,
+            sealed: false,
         }
     }
 
@@ -147,7 +172,12 @@ mod tests {
     fn check(record: &[u8]) {
         if let Some(header) = Header::parse(record) {
             assert_eq!(header.encode(), record[..HEADER_LEN]);
-            assert_eq!(header.data_len as usize, record.len() - HEADER_LEN);
+            let inline = if header.sealed {
+                0
+            } else {
+                header.data_len as usize
+            };
+            assert_eq!(inline, record.len() - HEADER_LEN);
             assert!((1..=MAX_FDS).contains(&usize::from(header.nfds)));
         }
     }

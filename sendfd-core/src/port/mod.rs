@@ -1,0 +1,734 @@
+//! Everything that is open at one signal, and what one thread at a time does with it.
+//!
+//! One lock is enough: the kernel, too, lets only one thread at a time receive from a socket.
+
+mod closer;
+mod connections;
+mod data;
+mod gate;
+mod inbox;
+mod pace;
+mod source;
+mod table;
+mod taken;
+
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, compiler_fence};
+
+use rustix::io::Errno;
+
+use crate::agent::Agent;
+use crate::error::Cause;
+use crate::message::Room;
+use crate::path::Path;
+use crate::sys;
+use connections::{Accepted, Connections};
+use gate::{Gate, Verdict};
+use inbox::Inbox;
+use pace::Pace;
+use source::Source;
+use table::Table;
+use taken::Taken;
+
+pub(crate) use closer::{
+    close as close_elsewhere, hold_for_fork as hold_closer_for_fork,
+    release_in_child as release_closer_in_child, release_in_parent as release_closer_in_parent,
+};
+#[cfg(test)]
+pub(crate) use pace::DENSE;
+pub(crate) use source::Set;
+
+/// How many messages are taken from one source before the others are looked at.
+const TURN: usize = 128;
+
+/// How many messages are taken at once where they queue up, see [`OpenPort::may_take_ahead`].
+pub(crate) const AHEAD: usize = 8;
+
+/// How much of what yields no message (records that are none, connections that come and go) one
+/// portion of work deals with, before others have the lock and deadlines are looked at.
+const PORTION: usize = 64;
+
+/// How many descriptors a receiver has at least.
+const OWN: usize = 5;
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// There is nothing.
+    Empty,
+    /// There may be something, but this was enough for once.
+    Again,
+    Failed(Cause),
+}
+
+impl<E: Into<Cause>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Stop::Failed(error.into())
+    }
+}
+
+type Answer<T> = Result<T, Stop>;
+
+/// Where to look for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// At the source of the last one.
+    There,
+    /// There, then wherever epoll points.
+    Around,
+    /// Where epoll points.
+    Elsewhere,
+}
+
+#[derive(Debug)]
+pub(crate) struct OpenPort {
+    id: u64,
+    sig: i32,
+    set: Set,
+    inbox: Inbox,
+    connections: Connections,
+    /// The source of the last message, and how many more it may give before others have a turn.
+    current: Source,
+    turn: usize,
+    /// How much of [`PORTION`] is left.
+    portion: usize,
+    taken: Taken,
+    gate: Gate,
+    pace: Pace,
+    /// How many threads wait, or are about to.
+    sleepers: u32,
+    /// Whether the program ever asked for the descriptor to poll.
+    polled: bool,
+    /// Whether what was taken is announced as [`Source::Held`].
+    watched: bool,
+    /// The source whose next message does not fit into this process's table.
+    stuck: Option<Source>,
+    /// Whether the receiving end was read to its end, after retiring.
+    ended: bool,
+    agent: Option<Agent>,
+    work: &'static Work,
+}
+
+impl OpenPort {
+    pub(crate) fn open(
+        sig: i32,
+        uids: &[u32],
+        queue_bytes: u32,
+        work: &'static Work,
+    ) -> Result<Self, Cause> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+        let set = Set::new()?;
+        let inbox = Inbox::open(sig, uids, queue_bytes, &set)?;
+        Ok(OpenPort {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            sig,
+            set,
+            inbox,
+            connections: Connections::default(),
+            current: Source::Rx,
+            turn: TURN,
+            portion: 0,
+            taken: Taken::default(),
+            gate: Gate::new(sig, uids),
+            pace: Pace::default(),
+            sleepers: 0,
+            polled: false,
+            watched: false,
+            stuck: None,
+            ended: false,
+            agent: None,
+            work,
+        })
+    }
+
+    /// Tells this port from a later one of this process on the same signal.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn sig(&self) -> i32 {
+        self.sig
+    }
+
+    pub(crate) fn set(&self) -> &Set {
+        &self.set
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.gate.dropped()
+    }
+
+    /// Whether senders are still let in.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.inbox.has_retired()
+    }
+
+    /// For tests that send what the library never would.
+    #[cfg(test)]
+    pub(crate) fn sending_end(&self) -> &OwnedFd {
+        self.inbox.tx()
+    }
+
+    pub(crate) fn employ(&mut self, agent: Agent) {
+        self.agent = Some(agent);
+    }
+
+    /// Tells the agent to end, and wakes it if it waits: a port that has retired is always ready.
+    pub(crate) fn dismiss_agent(&mut self) -> Option<Agent> {
+        let agent = self.agent.take()?;
+        agent.dismiss();
+        self.retire();
+        Some(agent)
+    }
+
+    // ------------------------------------------------------------ receiving
+
+    /// Fills as many of `rooms` as there are messages at hand, at least one. A caller that is going to
+    /// wait if there is none may be told so without looking.
+    #[inline]
+    pub(crate) fn try_now<R: Room>(&mut self, rooms: &mut [R], waits: bool) -> Answer<usize> {
+        if !waits {
+            return self.take(rooms, Look::Around);
+        }
+        if self.pace.is_slow() && self.taken.is_empty() && self.taken.first_aside().is_none() {
+            return self.before_sleep(Err(Stop::Empty));
+        }
+        let result = self.take(rooms, Look::There);
+        self.pace.tried(result != Err(Stop::Empty));
+        self.before_sleep(result)
+    }
+
+    /// The same after a portion of work that yielded nothing.
+    pub(crate) fn try_again<R: Room>(&mut self, rooms: &mut [R]) -> Answer<usize> {
+        let result = self.take(rooms, Look::Around);
+        self.before_sleep(result)
+    }
+
+    /// The same for a thread that was told that there is nothing, and has waited.
+    #[inline]
+    pub(crate) fn woken<R: Room>(&mut self, rooms: &mut [R]) -> Answer<usize> {
+        self.sleepers -= 1;
+        let before = self.current;
+        let look = if self.pace.is_steady() {
+            Look::Around
+        } else {
+            Look::Elsewhere
+        };
+        let result = self.take(rooms, look);
+        self.pace.woke(self.current == before);
+        self.before_sleep(result)
+    }
+
+    /// A thread that was told that there is nothing does not wait any more.
+    pub(crate) fn gave_up(&mut self) {
+        self.sleepers -= 1;
+    }
+
+    /// From now on the program may wait for the descriptor at any time.
+    pub(crate) fn polled_from_now_on(&mut self) {
+        self.polled = true;
+        self.settle();
+    }
+
+    #[inline]
+    fn take<R: Room>(&mut self, rooms: &mut [R], mut look: Look) -> Answer<usize> {
+        self.portion = PORTION;
+        let result = loop {
+            match self.give(rooms) {
+                Ok(0) => {}
+                result => break result,
+            }
+            if look != Look::Elsewhere {
+                let ahead = if self.may_take_ahead() { AHEAD } else { 1 };
+                match self.fill(ahead.max(rooms.len())) {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(stop) => break Err(stop),
+                }
+            }
+            match self.turn_to_next(look) {
+                Ok(()) => look = Look::Around,
+                Err(stop) => break Err(stop),
+            }
+        };
+        self.settle();
+        result
+    }
+
+    /// Where messages queue up, taking several at once is much cheaper. Nobody must be waiting for
+    /// those that are not given out at once, for they leave the socket, which no longer wakes.
+    #[inline]
+    fn may_take_ahead(&self) -> bool {
+        self.pace.is_dense() && self.sleepers == 0 && !self.polled
+    }
+
+    /// Gives out what was taken, in order, up to the first message that does not fit its room: an
+    /// error if that is the very first.
+    #[inline]
+    fn give<R: Room>(&mut self, rooms: &mut [R]) -> Answer<usize> {
+        if self.taken.first_aside().is_some() && self.give_aside(rooms)? {
+            return Ok(1);
+        }
+        for (given, room) in rooms.iter_mut().enumerate() {
+            match self.give_one(room) {
+                Ok(true) => {}
+                Err(stop) if given == 0 => return Err(stop),
+                _ => return Ok(given),
+            }
+        }
+        Ok(rooms.len())
+    }
+
+    #[inline]
+    fn give_one(&mut self, room: &mut impl Room) -> Answer<bool> {
+        let path = path_of(self.taken.source);
+        while let Some(record) = self.taken.first() {
+            match self.gate.judge(record, path) {
+                Verdict::Good(accepted) => {
+                    if let Err(cause) = accepted.give(record, room) {
+                        return Err(self.did_not_fit(cause));
+                    }
+                    self.taken.advance();
+                    return Ok(true);
+                }
+                Verdict::Dropped => {
+                    let cut_short = record.lacks_descriptors();
+                    dispose(record);
+                    self.taken.advance();
+                    if cut_short {
+                        return Err(Cause::CutShort.into());
+                    }
+                    self.spend(1)?;
+                }
+                Verdict::End => {
+                    self.taken.end();
+                    self.end(self.taken.source)?;
+                    self.spend(1)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Of a message with too little room the program is told once: until it lends more or discards,
+    /// those behind it are given out.
+    #[cold]
+    fn did_not_fit(&mut self, cause: Cause) -> Stop {
+        if matches!(cause, Cause::RoomTooSmall { .. }) {
+            self.taken.set_aside();
+        }
+        Stop::Failed(cause)
+    }
+
+    /// Whether the first message that was set aside fits into the first of `rooms` now.
+    #[cold]
+    fn give_aside<R: Room>(&mut self, rooms: &mut [R]) -> Answer<bool> {
+        let (Some(aside), Some(room)) = (self.taken.first_aside(), rooms.first_mut()) else {
+            return Ok(false);
+        };
+        if let Verdict::Good(accepted) = self.gate.judge(&aside.record, path_of(aside.source)) {
+            match accepted.give(&mut aside.record, room) {
+                Err(Cause::RoomTooSmall { .. }) => return Ok(false),
+                result => result?,
+            }
+        }
+        self.taken.take_aside();
+        Ok(true)
+    }
+
+    /// Takes records from the current source, so many at most. False when that is empty or had its
+    /// turn.
+    #[inline]
+    fn fill(&mut self, most: usize) -> Answer<bool> {
+        let source = self.current;
+        if let Source::Connection(id) = source
+            && self.connections.is_fresh(id)
+        {
+            let mut first = 0;
+            while let Some(older) = self.connections.older(id, first) {
+                if self.fill_from(Source::Connection(older), 1)? {
+                    return Ok(true);
+                }
+                if self.turn == 0 {
+                    // It may not be empty yet.
+                    return Ok(false);
+                }
+                first = older + 1;
+            }
+            self.connections.ripen(id);
+        }
+        self.fill_from(source, most)
+    }
+
+    fn fill_from(&mut self, source: Source, most: usize) -> Answer<bool> {
+        if self.turn == 0 {
+            return Ok(false);
+        }
+        let now = sys::nanoseconds();
+        self.gate.refresh(now);
+        let table = Table::at(now);
+        let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) else {
+            return Ok(false);
+        };
+        self.work.begin(socket)?;
+        // A full table makes the kernel throw descriptors away. When it could be full, a copy is
+        // taken first, and only what arrived whole is removed from the queue.
+        let safe = table.records();
+        let wanted = most.min(safe).min(self.turn).clamp(1, sys::BATCH);
+        let records = self.taken.room_for(wanted);
+        let taken = loop {
+            let taken = match wanted {
+                1 => sys::receive(socket, &mut records[0], safe == 0).map(|()| 1),
+                _ => sys::receive_many(socket, records),
+            };
+            match taken {
+                Ok(taken) => break taken,
+                Err(Errno::AGAIN) => break 0,
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        self.pace.took(taken, wanted);
+        if taken == 0 {
+            return Ok(false);
+        }
+        if safe == 0 {
+            if records[0].lacks_descriptors() {
+                return self.did_not_fit_table(source, table);
+            }
+            if records[0].credentials().is_some() {
+                sys::discard(socket)?;
+            }
+        } else {
+            Table::received(records.iter().take(taken).map(sys::Record::fd_count).sum());
+        }
+        self.stuck = None;
+        self.taken.filled(taken, source);
+        self.turn -= taken;
+        Ok(true)
+    }
+
+    /// The next message of `source` was looked at, and its descriptors found no free numbers.
+    #[cold]
+    fn did_not_fit_table(&mut self, source: Source, table: Table) -> Answer<bool> {
+        let record = &mut self.taken.room_for(1)[0];
+        let wanted = gate::descriptors_of(record);
+        record.close_fds();
+        if let Some(fds) = wanted
+            && !table.can_ever_hold(fds, OWN)
+        {
+            if let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) {
+                sys::discard(socket)?;
+            }
+            self.gate.refuse();
+            return Err(Cause::NeverFits { fds }.into());
+        }
+        self.stuck = Some(source);
+        // Others may have messages that fit.
+        self.turn = 0;
+        Err(Cause::TableFull.into())
+    }
+
+    /// A source was read to its end.
+    #[cold]
+    fn end(&mut self, source: Source) -> Answer<()> {
+        match source {
+            Source::Connection(id) => self.connections.remove(id, &self.set),
+            _ if self.inbox.has_retired() => self.ended = true,
+            // The other end is this process's own: somebody who fetched it has shut it down.
+            _ => {
+                self.unwatch_held();
+                self.inbox.renew(&self.set)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Work that yielded no message, of which one call does not do more than a portion.
+    #[inline]
+    fn spend(&mut self, cost: usize) -> Answer<()> {
+        self.portion = self.portion.saturating_sub(cost);
+        if self.portion == 0 {
+            return Err(Stop::Again);
+        }
+        Ok(())
+    }
+
+    /// Counts a thread that found nothing among those that wait.
+    #[inline]
+    fn before_sleep<T>(&mut self, result: Answer<T>) -> Answer<T> {
+        if matches!(result, Err(Stop::Empty)) {
+            self.sleepers += 1;
+            self.settle();
+        }
+        result
+    }
+
+    /// Keeps the pollable descriptor readable while something is left of what was taken, if anybody
+    /// might wait there.
+    #[inline]
+    fn settle(&mut self) {
+        let wanted = !self.taken.is_empty() && (self.polled || self.sleepers > 0);
+        if self.watched != wanted {
+            self.watch_held(wanted);
+        }
+    }
+
+    /// The sending end can be written to unless the queue is full, in which case the receiving end
+    /// can be read: so one of them is always ready while this is watched.
+    #[cold]
+    fn watch_held(&mut self, wanted: bool) {
+        if wanted {
+            let tx = self.inbox.tx();
+            self.watched = self.set.watch_writable(tx, Source::Held).is_ok();
+        } else {
+            self.unwatch_held();
+        }
+    }
+
+    fn unwatch_held(&mut self) {
+        if self.watched {
+            self.set.unwatch(self.inbox.tx());
+        }
+        self.watched = false;
+    }
+
+    /// The current source has nothing more, or had its turn: finds the next.
+    fn turn_to_next(&mut self, look: Look) -> Answer<()> {
+        if look == Look::There {
+            return Err(Stop::Empty);
+        }
+        // Of several that are ready, epoll names another each time.
+        let ready = self.set.ready()?;
+        let Some(source) = ready else {
+            return Err(Stop::Empty);
+        };
+        self.turn = TURN;
+        match source {
+            Source::Rx if self.ended => return self.finish(),
+            Source::Rx | Source::Connection(_) => self.current = source,
+            // All that was left has turned out to be no messages.
+            Source::Held => self.settle(),
+            Source::Listener(place) => self.accept(place)?,
+            Source::Clock => {
+                self.inbox.try_again(&self.set, closer::has_room());
+                self.spend(1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, place: u32) -> Answer<()> {
+        let last_words = self.inbox.has_retired();
+        for _ in 0..PORTION {
+            let Some(listener) = self.inbox.listener(place) else {
+                return Ok(());
+            };
+            if !closer::has_room() {
+                self.inbox.rest(place, &self.set);
+                return Ok(());
+            }
+            self.work.begin(listener)?;
+            let gate = &mut self.gate;
+            let admit = |uid| gate.admits(uid);
+            let accepted = self
+                .connections
+                .accept(listener, &self.set, last_words, admit);
+            match accepted {
+                Ok(Accepted::One) => {}
+                Ok(Accepted::None) => return Ok(()),
+                Ok(Accepted::End) => {
+                    self.inbox.close_listener(place, &self.set);
+                    return Ok(());
+                }
+                answer => {
+                    // The table is as full as it may get. What makes room is to drain those
+                    // connections that were let go.
+                    match (self.connections.leaving(), answer) {
+                        (Some(id), _) => self.current = Source::Connection(id),
+                        (None, Err(errno)) => return Err(errno.into()),
+                        (None, Ok(_)) => {}
+                    }
+                    return Ok(());
+                }
+            }
+            self.spend(1)?;
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------ ending
+
+    /// Lets nobody in any more. What was sent is still received.
+    pub(crate) fn retire(&mut self) {
+        if self.inbox.has_retired() {
+            return;
+        }
+        self.unwatch_held();
+        self.inbox.retire();
+        self.connections.dismiss_all();
+        // Who connected before is to be heard, and then the address is free. What cannot be done now
+        // is done when receiving.
+        self.portion = PORTION;
+        let mut place = 0;
+        while self.inbox.listener(place).is_some() {
+            let _ = self.accept(place);
+            place += 1;
+        }
+    }
+
+    /// After retiring, the receiving end has nothing more: is this the end?
+    #[cold]
+    fn finish(&mut self) -> Answer<()> {
+        if !self.connections.is_empty() || self.inbox.has_listeners() {
+            // They are ready too, and epoll names them next.
+            self.spend(1)?;
+            return Ok(());
+        }
+        Err(match self.taken.first_aside() {
+            Some(aside) => gate::needs_of(&aside.record).into(),
+            None => Cause::Retired.into(),
+        })
+    }
+
+    /// Gives up the message that the program was last told it cannot receive: a record to be dropped
+    /// once the port is let go of. `None` if there is no such message.
+    pub(crate) fn discard(&mut self) -> Result<Option<Box<sys::Record>>, Cause> {
+        if let Some(aside) = self.taken.take_aside() {
+            self.gate.refuse();
+            return Ok(Some(aside.record));
+        }
+        let Some(source) = self.stuck.take() else {
+            return Ok(None);
+        };
+        let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) else {
+            return Ok(None);
+        };
+        let mut record = Box::new(sys::Record::default());
+        match sys::receive(socket, &mut record, false) {
+            Ok(()) if record.credentials().is_some() => {
+                self.gate.refuse();
+                Ok(Some(record))
+            }
+            Ok(()) | Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Closes everything. Returns what has to be closed where nobody waits for it, and what keeps the
+    /// set ready, so that threads which wait there find out.
+    pub(crate) fn close(self) -> (Vec<OwnedFd>, OwnedFd) {
+        let (mut slow, tx) = self.inbox.close(&self.set);
+        slow.append(&mut self.connections.close(&self.set));
+        for mut record in self.taken.into_records() {
+            slow.extend(record.split().1);
+        }
+        // The other end is shut down: this is ready for ever.
+        let _ = self.set.watch_writable(&tx, Source::Held);
+        (slow, tx)
+    }
+
+    /// In a forked child: closes everything, so that nothing of the parent's lives on here. Frees no
+    /// memory, and leaves the set alone, which is the parent's too.
+    pub(crate) fn disown(self) {
+        let inbox = self.inbox.numbers();
+        let all = inbox
+            .chain(self.connections.numbers())
+            .chain(self.taken.numbers());
+        for number in all {
+            sys::close_forgotten(number);
+        }
+        // The child's Receiver still has the number, and the epoll instance behind it is the
+        // parent's. One that is never ready takes its place; there is room for it now.
+        sys::replace_with_empty_set(self.set.number());
+        // The agent is no thread of this process that could be joined or detached.
+        mem::forget(self);
+    }
+}
+
+/// What a port is reading from, for a child that is forked in a signal handler meanwhile: it returns
+/// from the handler and goes on here, and must not take what is its parent's.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// The number of the socket, and of the epoll instance.
+    socket: AtomicI32,
+    set: AtomicI32,
+    /// Whether this process is such a child.
+    orphaned: AtomicBool,
+}
+
+impl Work {
+    pub(crate) const fn new() -> Self {
+        Work {
+            socket: AtomicI32::new(-1),
+            set: AtomicI32::new(-1),
+            orphaned: AtomicBool::new(false),
+        }
+    }
+
+    /// To be called before something is taken from `socket`. The handler either comes before the
+    /// question, or finds the number.
+    #[inline]
+    fn begin(&self, socket: BorrowedFd<'_>) -> Result<(), Cause> {
+        self.socket.store(socket.as_raw_fd(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        if self.orphaned.load(Ordering::Relaxed) {
+            return Err(Cause::Inherited);
+        }
+        Ok(())
+    }
+
+    /// In the child: from now on nothing is taken.
+    pub(crate) fn orphan(&self) {
+        self.orphaned.store(true, Ordering::Relaxed);
+        sys::replace_with_empty_set(self.set.load(Ordering::Relaxed));
+        sys::replace_with_dead_socket(self.socket.load(Ordering::Relaxed));
+    }
+
+    /// Whether what was interrupted has to let go of its port. Asked once it is done.
+    #[inline]
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.load(Ordering::Relaxed)
+    }
+
+    /// The place is for a port of this process's own from now on.
+    pub(crate) fn adopt(&self, port: &OpenPort) {
+        self.orphaned.store(false, Ordering::Relaxed);
+        self.set.store(port.set.number(), Ordering::Relaxed);
+        self.socket.store(-1, Ordering::Relaxed);
+    }
+}
+
+/// What no program received is closed where it makes nobody wait, if there is room.
+#[cold]
+fn dispose(record: &mut sys::Record) {
+    let (_, fds) = record.split();
+    let fds: Vec<OwnedFd> = fds.collect();
+    if !fds.is_empty() && closer::has_room() {
+        closer::hand_over(fds);
+    }
+}
+
+#[inline]
+fn path_of(source: Source) -> Path {
+    if source == Source::Rx {
+        Path::Pidfd
+    } else {
+        Path::Name
+    }
+}
+
+#[inline]
+fn socket_of<'a>(
+    inbox: &'a Inbox,
+    connections: &'a mut Connections,
+    source: Source,
+) -> Option<BorrowedFd<'a>> {
+    match source {
+        Source::Rx => Some(inbox.rx()),
+        Source::Connection(id) => connections.get(id),
+        _ => None,
+    }
+}
