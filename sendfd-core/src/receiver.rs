@@ -400,6 +400,29 @@ mod tests {
     }
 
     #[test]
+    fn a_retired_receiver_gives_out_what_was_sent_and_then_ends() {
+        let receiver = Receiver::open(Port::new(5).expect("a port")).expect("a receiver");
+        for paths in [Paths::PIDFD, Paths::NAME] {
+            let options = TargetOptions::new().paths(paths);
+            let target =
+                Target::open_with(process::own_pid(), receiver.port(), &options).expect("a target");
+            target
+                .send(&[std::io::stdin().as_fd()], &SendOptions::default())
+                .expect("sent");
+        }
+        receiver.retire().expect("retired");
+        receiver.recv(Wait::Forever).expect("what was sent");
+        receiver.recv(Wait::Forever).expect("what was sent");
+        for wait in [Wait::Never, Wait::Forever] {
+            let end = receiver.recv(wait).map_err(|error| error.cause());
+            assert_eq!(end.err(), Some(Cause::Retired));
+        }
+        let next = Receiver::open(receiver.port()).expect("the port is free");
+        let options = TargetOptions::new();
+        Target::open_with(process::own_pid(), next.port(), &options).expect("a target");
+    }
+
+    #[test]
     fn closing_wakes_all_threads_that_wait() {
         let receiver = Receiver::open(Port::new(1).expect("a port")).expect("a receiver");
         std::thread::scope(|scope| {

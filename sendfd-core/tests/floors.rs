@@ -19,7 +19,15 @@ enum Floor {
 const HOUSE: [(Floor, &[&str]); 6] = [
     (
         Floor::Ground,
-        &["agent", "credentials", "error", "limits", "lock", "path", "wait"],
+        &[
+            "agent",
+            "credentials",
+            "error",
+            "limits",
+            "lock",
+            "path",
+            "wait",
+        ],
     ),
     (Floor::System, &["kind", "process", "signal", "sys", "wire"]),
     (Floor::MeetingPlace, &["address", "marker"]),

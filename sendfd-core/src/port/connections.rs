@@ -84,8 +84,9 @@ impl Connections {
     ) -> Result<Accepted, Errno> {
         let socket = match accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(socket) => socket,
+            // Shut down and empty: nobody can join it any more.
+            Err(Errno::AGAIN | Errno::INVAL) if last_words => return Ok(Accepted::End),
             Err(Errno::AGAIN) => return Ok(Accepted::None),
-            Err(Errno::INVAL) => return Ok(Accepted::End),
             Err(Errno::INTR | Errno::CONNABORTED) => return Ok(Accepted::One),
             // The connection stays in the queue of the listener.
             Err(Errno::MFILE) if self.shed(set) => return Ok(Accepted::One),
