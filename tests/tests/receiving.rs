@@ -44,7 +44,7 @@ fn pollable_exactly_while_there_is_something() {
 fn what_is_taken_ahead_is_neither_hidden_nor_lost() {
     for path in PATHS {
         let (mut sender, mut target, pid, sig) = pair();
-        target.ok("nofile n=4096");
+        target.ok("nofile n=16384");
         // The connection is there before it is counted.
         sender.ok(format!("send pid={pid} sig={sig} paths={path} tag=1000"));
         target.ok(format!("recv sig={sig} ms=5000"));
@@ -85,7 +85,7 @@ fn what_is_taken_ahead_is_neither_hidden_nor_lost() {
 fn closing_a_receiver_closes_what_it_took_ahead() {
     for path in PATHS {
         let (mut sender, mut target, pid, sig) = pair();
-        target.ok("nofile n=4096");
+        target.ok("nofile n=16384");
         target.ok(format!("close sig={sig}"));
         let before = target.count();
         target.ok(format!("open sig={sig}"));

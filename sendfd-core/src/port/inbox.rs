@@ -212,9 +212,7 @@ impl Inbox {
         for listener in self.names.into_iter().filter_map(|name| name.listener) {
             set.unwatch(&listener);
             let _ = shutdown(&listener, Shutdown::Read);
-            if is_waited_at(&listener) {
-                slow.push(listener);
-            }
+            slow.append(&mut with_who_waits(listener));
         }
         if let Some(clock) = &self.clock {
             set.unwatch(clock);
@@ -278,17 +276,13 @@ fn open_listener(address: &Address, uid: Option<u32>) -> Result<OwnedFd, Errno> 
     Ok(listener)
 }
 
-/// Whether connections wait to be accepted.
-fn is_waited_at(listener: &OwnedFd) -> bool {
-    let flags = SocketFlags::CLOEXEC;
-    // What is accepted only to look is closed where the rest is: it may be a stranger's.
-    match rustix::net::accept_with(listener, flags) {
-        Ok(socket) => {
-            super::closer::hand_over(vec![socket]);
-            true
-        }
-        Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => true,
-        Err(_) => false,
+/// The listener and one that waits to be accepted there, as they may be strangers' and long to close.
+/// Closes the listener at once if nobody waits.
+fn with_who_waits(listener: OwnedFd) -> Vec<OwnedFd> {
+    match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
+        Ok(socket) => vec![socket, listener],
+        Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => vec![listener],
+        Err(_) => Vec::new(),
     }
 }
 
