@@ -215,6 +215,12 @@ class Receiver {
         return message;
     }
 
+    /* Takes no more, and gives out what was sent before: then recv throws ESHUTDOWN. */
+    void retire() { detail::check(sendfd_receiver_retire(receiver_.get())); }
+
+    /* Gives up the message that did not fit (EMFILE). Returns whether there was one. */
+    bool discard() { return detail::check(sendfd_receiver_discard(receiver_.get())) != 0; }
+
   private:
     static constexpr std::uint32_t usual_data = 4096;
 

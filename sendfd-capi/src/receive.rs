@@ -272,7 +272,7 @@ pub unsafe extern "C" fn sendfd_receiver_fd(receiver: *const sendfd_receiver) ->
 ///   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
 ///               there is said to be room, or timeout_ms is below -1
 ///   -EBADF      the receiver was inherited through fork
-///   -ESHUTDOWN  the receiver was shut down, and what was sent before has been received
+///   -ESHUTDOWN  the receiver has retired, and what was sent before has been received
 ///   -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library
 ///
@@ -488,6 +488,50 @@ impl Room for One {
     }
 
     fn needs(&mut self, _fds: usize, _data: usize) {}
+}
+
+/// Retires a receiver: it stops listening and goes on receiving. From now on senders get
+/// -ECONNREFUSED, or reach whoever listens at the signal next, which may be a new receiver of this very
+/// process. What was sent before is received to the last, and then receiving fails with -ESHUTDOWN:
+/// close it then. So a worker stops, restarts or calls exec with nothing lost.
+///
+/// Returns 0, also when it had retired already, or
+///   -EINVAL  receiver is NULL
+///   -EBADF   the receiver was inherited through fork
+///   -ENOTRECOVERABLE  a defect in this library
+///
+/// Does not block. sendfd_receiver_fd stays readable from then on. Safe from any thread. Not for use
+/// in a signal handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_receiver_retire(receiver: *mut sendfd_receiver) -> c_int {
+    status(|| {
+        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        let receiver = unsafe { lent::object(receiver.cast_const()) }?;
+        receiver.0.retire()?;
+        Ok(0)
+    })
+}
+
+/// Gives up the message of which receiving last said that it does not fit, into the room lent
+/// (-EMSGSIZE) or into the descriptor table (-EMFILE), and closes what it carries. The next message
+/// comes first then.
+///
+/// Returns 1, or 0 if there was no such message, or
+///   -EINVAL  receiver is NULL
+///   -EBADF   the receiver was inherited through fork
+///   -ENOTRECOVERABLE  a defect in this library
+///
+/// Does not wait for other threads. Closing may take a while, if the sender chose such descriptors.
+/// Safe from any thread. Not for use in a signal handler.
+///
+/// See also: close(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfd_receiver_discard(receiver: *mut sendfd_receiver) -> c_int {
+    status(|| {
+        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        let receiver = unsafe { lent::object(receiver.cast_const()) }?;
+        Ok(receiver.0.discard()?.into())
+    })
 }
 
 /// Closes a receiver: its descriptors, and what nobody received. Senders get -ECONNREFUSED from then

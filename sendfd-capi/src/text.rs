@@ -39,7 +39,7 @@ fn describe(errno: i32) -> &'static CStr {
         libc::EADDRINUSE => c"this process already listens on this signal",
         libc::EOPNOTSUPP => c"this kernel or target does not offer the path that was insisted on",
         libc::EINTR => c"interrupted by a signal handler while waiting; nothing was sent or received",
-        libc::ESHUTDOWN => c"the receiver was shut down, and what was sent before has been received",
+        libc::ESHUTDOWN => c"the receiver has retired, and what was sent before has been received",
         libc::ENOTRECOVERABLE => c"a defect in libsendfd itself: please report it, with what it wrote to stderr",
         _ => c"an error of the kernel: see errno(3)",
     }

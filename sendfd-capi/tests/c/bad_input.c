@@ -189,6 +189,9 @@ static void receivers(void)
     REFUSED(-EINVAL, try_open((sendfd_receiver_options){.size = size, .flags = 1}));
     REFUSED(-EINVAL, try_open((sendfd_receiver_options){.size = size, .nuids = 1}));
     REFUSED(-EINVAL, sendfd_receiver_fd(NULL));
+    REFUSED(-EINVAL, sendfd_receiver_retire(NULL));
+    REFUSED(-EINVAL, sendfd_receiver_discard(NULL));
+    REFUSED(0, sendfd_receiver_discard(receiver));
     sendfd_receiver_close(NULL);
 }
 

@@ -190,6 +190,9 @@ static void step(void)
         break;
     case 8:
         known(sendfd_receiver_fd(receivers[at]));
+        known(sendfd_receiver_discard(receivers[at]));
+        if (below(16) == 0)
+            known(sendfd_receiver_retire(receivers[at]));
         if (below(8) == 0) {
             sendfd_receiver_close(receivers[at]);
             receivers[at] = NULL;
