@@ -626,7 +626,7 @@ int sendfd_receiver_fd(const struct sendfd_receiver *receiver);
  *   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
  *               there is said to be room, or timeout_ms is below -1
  *   -EBADF      the receiver was inherited through fork
- *   -ESHUTDOWN  the receiver was shut down, and what was sent before has been received
+ *   -ESHUTDOWN  the receiver has retired, and what was sent before has been received
  *   -ENFILE, -ENOMEM  as the kernel says
  *   -ENOTRECOVERABLE  a defect in this library
  *
@@ -682,6 +682,39 @@ SENDFD_MUST_USE
 int sendfd_receiver_recv_fd(struct sendfd_receiver *receiver,
                             int timeout_ms,
                             struct sendfd_sender *sender);
+
+/**
+ * Retires a receiver: it stops listening and goes on receiving. From now on senders get
+ * -ECONNREFUSED, or reach whoever listens at the signal next, which may be a new receiver of this very
+ * process. What was sent before is received to the last, and then receiving fails with -ESHUTDOWN:
+ * close it then. So a worker stops, restarts or calls exec with nothing lost.
+ *
+ * Returns 0, also when it had retired already, or
+ *   -EINVAL  receiver is NULL
+ *   -EBADF   the receiver was inherited through fork
+ *   -ENOTRECOVERABLE  a defect in this library
+ *
+ * Does not block. sendfd_receiver_fd stays readable from then on. Safe from any thread. Not for use
+ * in a signal handler.
+ */
+int sendfd_receiver_retire(struct sendfd_receiver *receiver);
+
+/**
+ * Gives up the message of which receiving last said that it does not fit, into the room lent
+ * (-EMSGSIZE) or into the descriptor table (-EMFILE), and closes what it carries. The next message
+ * comes first then.
+ *
+ * Returns 1, or 0 if there was no such message, or
+ *   -EINVAL  receiver is NULL
+ *   -EBADF   the receiver was inherited through fork
+ *   -ENOTRECOVERABLE  a defect in this library
+ *
+ * Does not wait for other threads. Closing may take a while, if the sender chose such descriptors.
+ * Safe from any thread. Not for use in a signal handler.
+ *
+ * See also: close(2).
+ */
+int sendfd_receiver_discard(struct sendfd_receiver *receiver);
 
 /**
  * Closes a receiver: its descriptors, and what nobody received. Senders get -ECONNREFUSED from then
