@@ -621,7 +621,9 @@ int sendfd_receiver_fd(const struct sendfd_receiver *receiver);
  *   -ETIMEDOUT  none came within timeout_ms
  *   -EINTR      a signal handler ran while waiting
  *   -EMSGSIZE   the next message needs more room: message->nfds and message->data_len say how
- *               much. It stays, and comes first next time
+ *               much. It stays, and comes first when there is enough. Calls with less room go on
+ *               with those behind it; where there are none, they are told again, at once, and the
+ *               descriptor stays readable. sendfd_receiver_discard gives it up
  *   -EMFILE     the descriptor table of this process is full. The message stays
  *   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
  *               there is said to be room, or timeout_ms is below -1
@@ -668,8 +670,9 @@ int sendfd_receiver_recv_many(struct sendfd_receiver *receiver,
  *
  * Returns the descriptor, which is the caller's and close-on-exec, or an error of
  * sendfd_receiver_recv:
- *   -EMSGSIZE   the next message carries several descriptors, or data. It stays, and comes first
- *               next time: take it with sendfd_receiver_recv
+ *   -EMSGSIZE   the next message carries several descriptors, or data. It stays: take it with
+ *               sendfd_receiver_recv, or give it up with sendfd_receiver_discard. Calls of this go
+ *               on with those behind it
  *   -EINVAL     receiver is NULL, the size of sender is wrong, or timeout_ms is below -1
  * and -EAGAIN, -ETIMEDOUT, -EINTR, -EMFILE, -EBADF, -ESHUTDOWN, -ENFILE, -ENOMEM, -ENOTRECOVERABLE as
  * there.
@@ -701,16 +704,15 @@ int sendfd_receiver_retire(struct sendfd_receiver *receiver);
 
 /**
  * Gives up the message of which receiving last said that it does not fit, into the room lent
- * (-EMSGSIZE) or into the descriptor table (-EMFILE), and closes what it carries. The next message
- * comes first then.
+ * (-EMSGSIZE) or into the descriptor table (-EMFILE), and closes what it carries.
  *
  * Returns 1, or 0 if there was no such message, or
  *   -EINVAL  receiver is NULL
  *   -EBADF   the receiver was inherited through fork
  *   -ENOTRECOVERABLE  a defect in this library
  *
- * Does not wait for other threads. Closing may take a while, if the sender chose such descriptors.
- * Safe from any thread. Not for use in a signal handler.
+ * Waits a tenth of a second at most for what takes long to close, which then goes on without the
+ * caller. Safe from any thread. Not for use in a signal handler.
  *
  * See also: close(2).
  */

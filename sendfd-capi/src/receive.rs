@@ -108,6 +108,7 @@ unsafe impl Growing for sendfd_receiver_options {
 pub struct sendfd_receiver(Receiver);
 
 /// What C lends for one message, as the core sees it. An array of C's is a slice of these.
+#[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Lent(sendfd_message);
 
@@ -267,7 +268,9 @@ pub unsafe extern "C" fn sendfd_receiver_fd(receiver: *const sendfd_receiver) ->
 ///   -ETIMEDOUT  none came within timeout_ms
 ///   -EINTR      a signal handler ran while waiting
 ///   -EMSGSIZE   the next message needs more room: message->nfds and message->data_len say how
-///               much. It stays, and comes first next time
+///               much. It stays, and comes first when there is enough. Calls with less room go on
+///               with those behind it; where there are none, they are told again, at once, and the
+///               descriptor stays readable. sendfd_receiver_discard gives it up
 ///   -EMFILE     the descriptor table of this process is full. The message stays
 ///   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
 ///               there is said to be room, or timeout_ms is below -1
@@ -397,28 +400,28 @@ impl Array {
         unsafe { self.receive_copies(receiver, wait) }
     }
 
-    /// Into copies, which are put back: theirs are shorter or longer than ours.
+    /// Into copies, which are put back: theirs are shorter or longer than ours. So many at most.
     ///
     /// # Safety
     /// C's word still holds.
     unsafe fn receive_copies(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
-        for index in 0..self.count {
-            // SAFETY: checked one by one.
-            let (at, mut room) = unsafe {
-                let at = self.at(index);
-                (at, Lent(lent::read(at)?))
-            };
-            let wait = if index == 0 { wait } else { Wait::Never };
-            let received = receiver.recv_into(&mut room, wait);
-            // SAFETY: it was read from there. After an error it says how much room is needed.
-            unsafe { lent::write_back(&room.0, at) };
-            match received {
-                Ok(()) => {}
-                Err(error) if index == 0 => return Err(error.into()),
-                Err(_) => return Ok(index),
-            }
+        const MOST: usize = 16;
+        // SAFETY: checked one by one.
+        let first = unsafe { Lent(lent::read(self.first)?) };
+        let mut copies = [first; MOST];
+        let count = self.count.min(MOST);
+        for (index, copy) in copies.iter_mut().enumerate().take(count) {
+            // SAFETY: as above.
+            *copy = unsafe { Lent(lent::read(self.at(index))?) };
         }
-        Ok(self.count)
+        let received = receiver.recv_many(&mut copies[..count], wait);
+        // After an error the first says how much room is needed.
+        let changed = received.as_ref().map_or(1, |received| *received);
+        for (index, copy) in copies.iter().enumerate().take(changed) {
+            // SAFETY: it was read from there.
+            unsafe { lent::write_back(&copy.0, self.at(index)) };
+        }
+        Ok(received?)
     }
 }
 
@@ -428,8 +431,9 @@ impl Array {
 ///
 /// Returns the descriptor, which is the caller's and close-on-exec, or an error of
 /// sendfd_receiver_recv:
-///   -EMSGSIZE   the next message carries several descriptors, or data. It stays, and comes first
-///               next time: take it with sendfd_receiver_recv
+///   -EMSGSIZE   the next message carries several descriptors, or data. It stays: take it with
+///               sendfd_receiver_recv, or give it up with sendfd_receiver_discard. Calls of this go
+///               on with those behind it
 ///   -EINVAL     receiver is NULL, the size of sender is wrong, or timeout_ms is below -1
 /// and -EAGAIN, -ETIMEDOUT, -EINTR, -EMFILE, -EBADF, -ESHUTDOWN, -ENFILE, -ENOMEM, -ENOTRECOVERABLE as
 /// there.
@@ -513,16 +517,15 @@ pub unsafe extern "C" fn sendfd_receiver_retire(receiver: *mut sendfd_receiver) 
 }
 
 /// Gives up the message of which receiving last said that it does not fit, into the room lent
-/// (-EMSGSIZE) or into the descriptor table (-EMFILE), and closes what it carries. The next message
-/// comes first then.
+/// (-EMSGSIZE) or into the descriptor table (-EMFILE), and closes what it carries.
 ///
 /// Returns 1, or 0 if there was no such message, or
 ///   -EINVAL  receiver is NULL
 ///   -EBADF   the receiver was inherited through fork
 ///   -ENOTRECOVERABLE  a defect in this library
 ///
-/// Does not wait for other threads. Closing may take a while, if the sender chose such descriptors.
-/// Safe from any thread. Not for use in a signal handler.
+/// Waits a tenth of a second at most for what takes long to close, which then goes on without the
+/// caller. Safe from any thread. Not for use in a signal handler.
 ///
 /// See also: close(2).
 #[unsafe(no_mangle)]

@@ -42,6 +42,25 @@ impl Place {
     pub(crate) fn is_orphaned(&self) -> bool {
         self.work.is_orphaned()
     }
+
+    /// Runs `f` on the port, if there is one and it is the one. `None` if not, and also if what was
+    /// done was done with copies of a parent's: those are closed.
+    #[inline]
+    pub(crate) fn with<T>(
+        &self,
+        is_it: impl FnOnce(&OpenPort) -> bool,
+        f: impl FnOnce(&mut OpenPort) -> T,
+    ) -> Option<T> {
+        let mut port = self.port.lock();
+        let result = port.as_mut().filter(|port| is_it(port)).map(f);
+        if self.is_orphaned() {
+            if let Some(port) = port.take() {
+                port.disown();
+            }
+            return None;
+        }
+        result
+    }
 }
 
 impl std::fmt::Debug for Place {
@@ -85,7 +104,7 @@ pub(crate) fn open(
         port.disown();
         return Err(Cause::Inherited);
     }
-    place.work.adopt(&port);
+    place.work.adopt(port.set().number());
     let (id, set) = (port.id(), port.set().clone());
     *place.lock() = Some(port);
     Ok((place, id, set))
@@ -93,12 +112,7 @@ pub(crate) fn open(
 
 /// Tells the agent that serves the port at a signal to end. It is the caller's to wait for.
 pub(crate) fn dismiss_agent(sig: i32) -> Option<Agent> {
-    all().find_map(|place| {
-        let mut port = place.lock();
-        port.as_mut()
-            .filter(|port| port.sig() == sig)?
-            .dismiss_agent()
-    })
+    all().find_map(|place| place.with(|port| port.sig() == sig, OpenPort::dismiss_agent)?)
 }
 
 pub(crate) fn hold_for_fork() {

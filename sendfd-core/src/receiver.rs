@@ -168,8 +168,9 @@ impl Receiver {
     ///   this process can have at all: it was refused. With [`Cause::CutShort`], the table was filled
     ///   by others in the very moment of receiving, and a message is lost.)
     /// - `EMSGSIZE`: the message needs more room than there is. It is set aside, and the next call with
-    ///   enough room gets it first; calls with less room go on with those behind it, and are not told
-    ///   again. [`Receiver::discard`] gives it up. (Not with a [`Message`].)
+    ///   enough room gets it first. Calls with less room go on with those behind it; where there are
+    ///   none, they are told again, at once, and the descriptor stays readable. [`Receiver::discard`]
+    ///   gives it up. (Not with a [`Message`].)
     /// - `ENOMEM`: there is no memory for the message's data. It stays.
     /// - `ESHUTDOWN`: the receiver has retired, and this was all.
     /// - `EBADF`: the receiver was closed, or inherited through fork.
@@ -255,8 +256,8 @@ impl Receiver {
     /// Gives up the message of which receiving last said that it does not fit, into the room lent
     /// (`EMSGSIZE`) or into this process's descriptor table (`EMFILE`): closes what it carries.
     ///
-    /// Returns whether there was such a message. Does not wait for others; the caller waits as long as
-    /// closing takes.
+    /// Returns whether there was such a message. Waits a tenth of a second at most for what takes long
+    /// to close, which then goes on without the caller.
     ///
     /// # Errors
     /// - `EBADF`: the receiver was closed, or inherited through fork.
@@ -264,7 +265,11 @@ impl Receiver {
         let given_up = self
             .with(OpenPort::discard)
             .map_err(|cause| self.error(cause))?;
-        Ok(given_up.is_some())
+        let Some(mut record) = given_up else {
+            return Ok(false);
+        };
+        port::close_elsewhere(record.split().1.collect());
+        Ok(true)
     }
 
     /// Stops listening now, while other threads may still hold the receiver: those that wait in it
@@ -281,6 +286,10 @@ impl Receiver {
         };
         let (slow, tx) = port.close();
         let _ = self.closed.set(tx);
+        if self.place.is_orphaned() {
+            // The parent closes what is its own.
+            return;
+        }
         drop(place);
         port::close_elsewhere(slow);
     }
@@ -290,20 +299,11 @@ impl Receiver {
         &self,
         f: impl FnOnce(&mut OpenPort) -> std::result::Result<T, Stop>,
     ) -> std::result::Result<T, Stop> {
-        let mut place = self.place.lock();
-        let result = match place.as_mut().filter(|port| port.id() == self.id) {
-            Some(port) => f(port),
+        match self.place.with(|port| port.id() == self.id, f) {
+            Some(result) => result,
             None if self.closed.get().is_some() => Err(Stop::Failed(Cause::Closed)),
             None => Err(Stop::Failed(Cause::Inherited)),
-        };
-        if self.place.is_orphaned() {
-            // What was done meanwhile was done with copies of the parent's.
-            if let Some(port) = place.take() {
-                port.disown();
-            }
-            return Err(Stop::Failed(Cause::Inherited));
         }
-        result
     }
 
     /// Runs `f` on this receiver's port, unless a fork left that to the parent.

@@ -67,7 +67,7 @@ fn a_forked_child_can_neither_receive_nor_keep_alive() {
 fn a_forked_child_keeps_nothing_of_what_its_parent_took_ahead() {
     for path in PATHS {
         let (mut sender, mut target, pid, sig) = pair();
-        target.ok("nofile n=4096");
+        target.ok("nofile n=16384");
         let before = target.count();
         sender.ok(format!("send pid={pid} sig={sig} paths={path} times=16"));
         for _ in 0..9 {

@@ -1,4 +1,5 @@
-/* A message that needs more room than was lent stays, and comes first next time. */
+/* A message that needs more room than was lent stays, and comes first when there is enough. Those behind
+ * it go on meanwhile, and where there are none, it is told of again. */
 #include "test.h"
 
 int main(void)
@@ -21,8 +22,6 @@ int main(void)
 
     options.tag = 1;
     EQUAL(0, sendfd_send(getpid(), sig, three, 3, &options));
-    options.tag = 2;
-    EQUAL(0, sendfd_send(getpid(), sig, &fd, 1, &options));
 
     /* Too few descriptors, too little data, no room at all; one and many. */
     const uint32_t rooms[][2] = {{2, 100}, {3, 99}, {0, 0}};
@@ -44,8 +43,34 @@ int main(void)
         CHECK(readable(sendfd_receiver_fd(receiver)));
     }
 
-    message.max_fds = 3;
+    /* With one that fits behind it, and two that do not: told of once each, then of the first again. */
+    options.tag = 2;
+    EQUAL(0, sendfd_send(getpid(), sig, &fd, 1, &options));
+    options.tag = 3;
+    EQUAL(0, sendfd_send(getpid(), sig, three, 2, &options));
+    options.tag = 4;
+    EQUAL(0, sendfd_send(getpid(), sig, &fd, 1, &options));
+    message.max_fds = 1;
     message.max_data = 100;
+    EQUAL(0, sendfd_receiver_recv(receiver, &message, -1));
+    EQUAL(2, message.tag);
+    close(message.fds[0]);
+    EQUAL(-EMSGSIZE, sendfd_receiver_recv(receiver, &message, -1));
+    EQUAL(2, message.nfds);
+    EQUAL(0, sendfd_receiver_recv(receiver, &message, -1));
+    EQUAL(4, message.tag);
+    close(message.fds[0]);
+    EQUAL(-EMSGSIZE, sendfd_receiver_recv(receiver, &message, -1));
+    EQUAL(3, message.nfds);
+    CHECK(readable(sendfd_receiver_fd(receiver)));
+
+    /* The first that fits. */
+    message.max_fds = 2;
+    EQUAL(0, sendfd_receiver_recv(receiver, &message, 0));
+    EQUAL(3, message.tag);
+    close(message.fds[0]);
+    close(message.fds[1]);
+    message.max_fds = 3;
     EQUAL(0, sendfd_receiver_recv(receiver, &message, 0));
     EQUAL(1, message.tag);
     EQUAL(3, message.nfds);
@@ -55,11 +80,54 @@ int main(void)
         CHECK(same_file(fd, message.fds[i]));
         close(message.fds[i]);
     }
-    EQUAL(0, sendfd_receiver_recv(receiver, &message, 0));
-    EQUAL(2, message.tag);
-    close(message.fds[0]);
     EQUAL(-EAGAIN, sendfd_receiver_recv(receiver, &message, 0));
     CHECK(!readable(sendfd_receiver_fd(receiver)));
+    EQUAL(before, open_descriptors());
+
+    /* Among many, the one that does not fit is told of by the next call. */
+    sendfd_message many[3] = {roomy_message(), roomy_message(), roomy_message()};
+    int second, third;
+    many[1].fds = &second;
+    many[2].fds = &third;
+    many[0].max_fds = many[1].max_fds = many[2].max_fds = 1;
+    for (int i = 1; i <= 3; i++) {
+        options.tag = (uint64_t)i;
+        EQUAL(0, sendfd_send(getpid(), sig, three, i == 2 ? 2 : 1, &options));
+    }
+    int got = sendfd_receiver_recv_many(receiver, many, 3, -1);
+    EQUAL(1, got);
+    EQUAL(1, many[0].tag);
+    close(many[0].fds[0]);
+    EQUAL(-EMSGSIZE, sendfd_receiver_recv_many(receiver, many, 3, -1));
+    EQUAL(2, many[0].nfds);
+    EQUAL(1, sendfd_receiver_recv_many(receiver, many, 3, -1));
+    EQUAL(3, many[0].tag);
+    close(many[0].fds[0]);
+    EQUAL(-EMSGSIZE, sendfd_receiver_recv_many(receiver, many, 3, 0));
+    EQUAL(1, sendfd_receiver_discard(receiver));
+    EQUAL(-EAGAIN, sendfd_receiver_recv_many(receiver, many, 3, 0));
+    CHECK(!readable(sendfd_receiver_fd(receiver)));
+    EQUAL(before, open_descriptors());
+
+    /* A worker that has room for one and never looks at errors: each is told of, and the honest ones all
+     * come through, more than are kept aside. */
+    for (int i = 0; i < 12; i++) {
+        EQUAL(0, sendfd_send(getpid(), sig, three, 2, NULL));
+        EQUAL(0, sendfd_send(getpid(), sig, &fd, 1, NULL));
+    }
+    int honest = 0, told = 0;
+    while (honest < 12) {
+        int number = sendfd_receiver_recv_fd(receiver, -1, NULL);
+        if (number >= 0) {
+            close(number);
+            honest++;
+        } else {
+            EQUAL(-EMSGSIZE, number);
+            EQUAL(1, sendfd_receiver_discard(receiver));
+            told++;
+        }
+    }
+    EQUAL(12, told);
     EQUAL(before, open_descriptors());
 
     /* One that nobody makes room for is closed with the receiver. */

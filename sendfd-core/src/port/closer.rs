@@ -6,11 +6,11 @@
 //! What waits for them is bounded too; while there is no room, strangers are not looked at.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::sys::{self, Lock};
+use crate::sys::{self, Event, Lock};
 
 /// How many threads close at most, at the same time.
 const THREADS: usize = 4;
@@ -25,8 +25,8 @@ const STACK: usize = 64 * 1024;
 
 struct Job {
     fds: Vec<OwnedFd>,
-    /// Dropped when it is done.
-    _done: Option<Sender<()>>,
+    /// Told when it is done.
+    done: Option<Arc<Event>>,
 }
 
 struct Closer {
@@ -42,55 +42,106 @@ static CLOSER: Lock<Closer> = Lock::new(Closer {
     threads: 0,
 });
 
-/// Whether more may be handed over.
+/// Whether more may be handed over. While it may not, nothing more is to be taken from whoever sends
+/// what has to be closed here.
 pub(crate) fn has_room() -> bool {
-    CLOSER.lock().held < MOST
+    let closer = CLOSER.lock();
+    let (has_room, forsaken) = (closer.held < MOST, closer.threads == 0);
+    drop(closer);
+    if !has_room && forsaken {
+        start_thread();
+    }
+    has_room
 }
 
-/// Closes `fds` soon. Does not wait.
+/// Closes `fds` soon. Does not wait. What was taken together may be handed over together, however full
+/// it is.
 pub(crate) fn hand_over(fds: Vec<OwnedFd>) {
-    submit(Job { fds, _done: None });
+    submit(Job { fds, done: None });
 }
 
-/// Closes `fds` and waits a moment until that is done; if it takes longer, it goes on without the
-/// caller. Not to be called with a lock held.
+/// Closes `fds` and waits a moment until that is done; if it takes longer, or no thread can be
+/// started now, it is done without the caller. Not to be called with a lock held.
 pub(crate) fn close(fds: Vec<OwnedFd>) {
     if fds.is_empty() {
         return;
     }
-    let (sender, receiver) = channel();
-    submit(Job {
+    let own = sys::generation();
+    let done = Arc::new(Event::new());
+    let started = submit(Job {
         fds,
-        _done: Some(sender),
+        done: Some(Arc::clone(&done)),
     });
-    // Nothing is ever sent: the other end is dropped.
-    let _ = receiver.recv_timeout(PATIENCE);
+    match started {
+        Started::New(thread) => {
+            if thread.ended.wait(PATIENCE) {
+                // It has nothing more to do, and leaves nothing behind. Not in a child, which has no
+                // such thread: no signal handler may fork here.
+                sys::with_signals_blocked(|| {
+                    if sys::generation() == own {
+                        let _ = thread.handle.join();
+                    }
+                });
+            }
+        }
+        Started::Enough => {
+            done.wait(PATIENCE);
+        }
+        Started::Failed => {}
+    }
 }
 
-fn submit(job: Job) {
+enum Started {
+    New(Thread),
+    /// There are as many as there may be, or at least one.
+    Enough,
+    /// There is none: what waits does so until the next attempt.
+    Failed,
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    ended: Arc<Event>,
+}
+
+fn submit(job: Job) -> Started {
     let mut closer = CLOSER.lock();
     closer.held += job.fds.len();
     closer.jobs.push(job);
-    let starts = closer.threads < THREADS;
-    if starts {
-        closer.threads += 1;
-    }
     drop(closer);
-    if starts {
-        let thread = sys::with_signals_blocked(|| {
-            thread::Builder::new()
-                .name("sendfd-close".to_owned())
-                .stack_size(STACK)
-                .spawn(run)
-        });
-        if thread.is_err() {
-            // Next time, perhaps. Until then they wait; there is a bound to how many.
-            CLOSER.lock().threads -= 1;
-        }
+    start_thread()
+}
+
+fn start_thread() -> Started {
+    let mut closer = CLOSER.lock();
+    if closer.threads == THREADS {
+        return Started::Enough;
+    }
+    closer.threads += 1;
+    drop(closer);
+    let ended = Arc::new(Event::new());
+    let handle = sys::with_signals_blocked(|| {
+        let ended = Arc::clone(&ended);
+        thread::Builder::new()
+            .name("sendfd-close".to_owned())
+            .stack_size(STACK)
+            .spawn(move || {
+                work();
+                ended.set();
+            })
+    });
+    if let Ok(handle) = handle {
+        return Started::New(Thread { handle, ended });
+    }
+    let mut closer = CLOSER.lock();
+    closer.threads -= 1;
+    match closer.threads {
+        0 => Started::Failed,
+        _ => Started::Enough,
     }
 }
 
-fn run() {
+fn work() {
     loop {
         let mut closer = CLOSER.lock();
         let Some(job) = closer.jobs.pop() else {
@@ -99,8 +150,11 @@ fn run() {
         };
         drop(closer);
         let count = job.fds.len();
-        drop(job);
+        drop(job.fds);
         CLOSER.lock().held -= count;
+        if let Some(done) = job.done {
+            done.set();
+        }
     }
 }
 

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, ReturnFlags, Shutdown, SocketFlags, accept_with, recvmsg,
-    shutdown,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketFlags, accept_with, recvmsg};
 
 use super::closer;
 use super::source::{Id, Set, Source};
 use super::table::Table;
+use super::work::Work;
+use crate::error::Cause;
 use crate::sys;
 use crate::wait::timespec;
 
@@ -67,9 +66,10 @@ impl Connections {
     }
 
     /// One that was read to its end: the other end is closed, or it was drained.
-    pub(crate) fn remove(&mut self, id: Id, set: &Set) {
+    pub(crate) fn remove(&mut self, id: Id, set: &Set, work: &Work) {
         if let Some(connection) = self.by_id.remove(&id) {
             set.unwatch(&connection.socket);
+            work.end();
         }
     }
 
@@ -79,9 +79,11 @@ impl Connections {
         &mut self,
         listener: BorrowedFd<'_>,
         set: &Set,
+        work: &Work,
         last_words: bool,
         admits: impl FnOnce(u32) -> bool,
-    ) -> Result<Accepted, Errno> {
+    ) -> Result<Accepted, Cause> {
+        work.begin(listener)?;
         let socket = match accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(socket) => socket,
             // Shut down and empty: nobody can join it any more.
@@ -89,19 +91,19 @@ impl Connections {
             Err(Errno::AGAIN) => return Ok(Accepted::None),
             Err(Errno::INTR | Errno::CONNABORTED) => return Ok(Accepted::One),
             // The connection stays in the queue of the listener.
-            Err(Errno::MFILE) if self.shed(set) => return Ok(Accepted::One),
-            Err(errno) => return Err(errno),
+            Err(Errno::MFILE) if self.shed(set, work) => return Ok(Accepted::One),
+            Err(errno) => return Err(errno.into()),
         };
         let peer = sys::peer_credentials(socket.as_fd())?;
         if !admits(peer.uid) {
-            refuse(socket);
+            refuse(socket, work);
             return Ok(Accepted::One);
         }
         if last_words {
-            let _ = shutdown(&socket, Shutdown::Read);
+            work.shut_down(&socket);
         }
         let tight = Table::counted_now().is_tight(socket.as_raw_fd() as u64);
-        let full = tight && !self.shed(set);
+        let full = tight && !self.shed(set, work);
         let id = self.next;
         set.watch(&socket, Source::Connection(id))?;
         self.next += 1;
@@ -154,21 +156,22 @@ impl Connections {
 
     /// Has every sender find out at its next send that this receiver takes no more. What was sent
     /// before is still there to be read.
-    pub(crate) fn dismiss_all(&mut self) {
+    pub(crate) fn dismiss_all(&mut self, work: &Work) {
         for connection in self.by_id.values_mut() {
             connection.leaving = true;
-            let _ = shutdown(&connection.socket, Shutdown::Read);
+            work.shut_down(&connection.socket);
         }
     }
 
     /// Takes all out of the set. Returns those that something is queued at, which may take long to
     /// close.
-    pub(crate) fn close(self, set: &Set) -> Vec<OwnedFd> {
+    pub(crate) fn close(self, set: &Set, work: &Work) -> Vec<OwnedFd> {
         let sockets = self.by_id.into_values().map(|connection| connection.socket);
         sockets
             .filter_map(|socket| {
                 set.unwatch(&socket);
-                let _ = shutdown(&socket, Shutdown::Read);
+                work.shut_down(&socket);
+                work.end();
                 has_record(&socket).then_some(socket)
             })
             .collect()
@@ -185,7 +188,7 @@ impl Connections {
     /// A connection is shut down before it is looked at: what was sent before is then in its queue
     /// and will be read, what is sent after fails at the sender. One that has something queued
     /// lives on until that is read.
-    fn shed(&mut self, set: &Set) -> bool {
+    fn shed(&mut self, set: &Set, work: &Work) -> bool {
         let mut idle: Vec<(u64, Id)> = self
             .by_id
             .iter()
@@ -199,9 +202,9 @@ impl Connections {
                 continue;
             };
             connection.leaving = true;
-            let _ = shutdown(&connection.socket, Shutdown::Read);
+            work.shut_down(&connection.socket);
             if !has_record(&connection.socket) {
-                self.remove(id, set);
+                self.remove(id, set, work);
             }
         }
         self.by_id.len() < before
@@ -218,8 +221,9 @@ impl Connection {
 }
 
 /// Closes the connection of a stranger unread, with all that it sent.
-fn refuse(socket: OwnedFd) {
-    let _ = shutdown(&socket, Shutdown::Read);
+fn refuse(socket: OwnedFd, work: &Work) {
+    work.shut_down(&socket);
+    work.end();
     if has_record(&socket) {
         closer::hand_over(vec![socket]);
     }

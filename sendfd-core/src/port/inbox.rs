@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, bind, listen, shutdown, socketpair, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socketpair, sockopt};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -16,6 +14,7 @@ use rustix::time::{
 
 use super::connections::has_record;
 use super::source::{Set, Source};
+use super::work::Work;
 use crate::address::{self, Address};
 use crate::error::Cause;
 use crate::marker::{self, Marker};
@@ -53,8 +52,6 @@ struct Name {
     uid: Option<u32>,
     /// `None` while somebody else has the address, and after retiring.
     listener: Option<OwnedFd>,
-    /// Whether strangers have to wait because too many were turned away.
-    resting: bool,
 }
 
 impl Inbox {
@@ -86,7 +83,8 @@ impl Inbox {
             pause: FIRST_PAUSE,
         };
         if inbox.lacks_names() {
-            inbox.try_again_later(set);
+            // Without a clock, for which the table has no room, there is no second try.
+            let _ = inbox.try_again_later(set);
         }
         Ok(inbox)
     }
@@ -126,12 +124,12 @@ impl Inbox {
 
     /// From now on, nothing more comes in: the kernel refuses it at the senders. What is queued can
     /// still be read, and behind it an end.
-    pub(crate) fn retire(&mut self) {
+    pub(crate) fn retire(&mut self, work: &Work) {
         self.marker = None;
         for listener in self.names.iter().filter_map(|name| name.listener.as_ref()) {
-            let _ = shutdown(listener, Shutdown::Read);
+            work.shut_down(listener);
         }
-        let _ = shutdown(&self.rx, Shutdown::Read);
+        work.shut_down(&self.rx);
         self.retired = true;
     }
 
@@ -144,45 +142,23 @@ impl Inbox {
         }
     }
 
-    /// Leaves a listener alone until [`Inbox::try_again`].
-    pub(crate) fn rest(&mut self, place: u32, set: &Set) {
-        if let Some(name) = self.names.get_mut(place as usize)
-            && let Some(listener) = &name.listener
-        {
-            set.unwatch(listener);
-            name.resting = true;
-            self.try_again_later(set);
-        }
-    }
-
-    /// The clock has struck: addresses that were taken may be free, and listeners that rested may
-    /// have strangers again.
-    pub(crate) fn try_again(&mut self, set: &Set, rested: bool) {
-        let mut all = true;
-        for (name, place) in self.names.iter_mut().zip(0..) {
-            if let Some(listener) = &name.listener
-                && name.resting
-            {
-                if rested && set.watch(listener, Source::Listener(place)).is_ok() {
-                    name.resting = false;
-                } else {
-                    all = false;
-                }
-            }
-        }
+    /// The clock has struck: addresses that were taken may be free. With `more` it strikes again in any
+    /// case.
+    pub(crate) fn try_again(&mut self, set: &Set, more: bool) {
+        let mut again = more;
         if !self.has_retired() {
             // An error of this moment is none of the caller's.
             let _ = take_names(&mut self.names, &Address::own(self.sig), set);
-            all &= !self.lacks_names();
+            again |= self.lacks_names();
         }
-        if all {
+        if again {
+            self.pause = (self.pause * 2).min(LAST_PAUSE);
+            let _ = self.try_again_later(set);
+        } else {
             if let Some(clock) = self.clock.take() {
                 set.unwatch(&clock);
             }
             self.pause = FIRST_PAUSE;
-        } else {
-            self.pause = (self.pause * 2).min(LAST_PAUSE);
-            self.try_again_later(set);
         }
     }
 
@@ -190,37 +166,40 @@ impl Inbox {
         self.names.iter().any(|name| name.listener.is_none())
     }
 
-    /// Without a clock, for which the table has no room, there is no second try.
-    fn try_again_later(&mut self, set: &Set) {
+    /// Has the clock strike in a while.
+    pub(crate) fn try_again_later(&mut self, set: &Set) -> Result<(), Errno> {
         if self.clock.is_none() {
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-            let clock = timerfd_create(TimerfdClockId::Monotonic, flags).ok();
-            self.clock = clock.filter(|clock| set.watch(clock, Source::Clock).is_ok());
+            let clock = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            set.watch(&clock, Source::Clock)?;
+            self.clock = Some(clock);
         }
         if let Some(clock) = &self.clock {
             let time = Itimerspec {
                 it_interval: Timespec::default(),
                 it_value: Timespec::try_from(self.pause).unwrap_or_default(),
             };
-            let _ = timerfd_settime(clock, TimerfdTimerFlags::empty(), &time);
+            timerfd_settime(clock, TimerfdTimerFlags::empty(), &time)?;
         }
+        Ok(())
     }
 
     /// Takes all out of the set. Returns what may take long to close, and the sending end.
-    pub(crate) fn close(self, set: &Set) -> (Vec<OwnedFd>, OwnedFd) {
+    pub(crate) fn close(self, set: &Set, work: &Work) -> (Vec<OwnedFd>, OwnedFd) {
         let mut slow = Vec::new();
         for listener in self.names.into_iter().filter_map(|name| name.listener) {
             set.unwatch(&listener);
-            let _ = shutdown(&listener, Shutdown::Read);
-            slow.append(&mut with_who_waits(listener));
+            work.shut_down(&listener);
+            slow.append(&mut with_who_waits(listener, work));
         }
         if let Some(clock) = &self.clock {
             set.unwatch(clock);
         }
         set.unwatch(&self.rx);
         set.unwatch(&self.tx);
-        // Both ways: threads that wait for it find out although a copy of the other end may be open.
-        let _ = shutdown(&self.rx, Shutdown::Both);
+        // Threads that wait for it find out although a copy of the other end may be open.
+        work.shut_down(&self.rx);
+        work.end();
         if has_record(&self.rx) {
             slow.push(self.rx);
         }
@@ -242,7 +221,6 @@ impl Name {
         Name {
             uid,
             listener: None,
-            resting: false,
         }
     }
 }
@@ -278,8 +256,13 @@ fn open_listener(address: &Address, uid: Option<u32>) -> Result<OwnedFd, Errno> 
 
 /// The listener and one that waits to be accepted there, as they may be strangers' and long to close.
 /// Closes the listener at once if nobody waits.
-fn with_who_waits(listener: OwnedFd) -> Vec<OwnedFd> {
-    match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
+fn with_who_waits(listener: OwnedFd, work: &Work) -> Vec<OwnedFd> {
+    if work.begin(listener.as_fd()).is_err() {
+        return Vec::new();
+    }
+    let waiting = rustix::net::accept_with(&listener, SocketFlags::CLOEXEC);
+    work.end();
+    match waiting {
         Ok(socket) => vec![socket, listener],
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => vec![listener],
         Err(_) => Vec::new(),

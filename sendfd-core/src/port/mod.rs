@@ -11,10 +11,11 @@ mod pace;
 mod source;
 mod table;
 mod taken;
+mod work;
 
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, compiler_fence};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
@@ -38,6 +39,7 @@ pub(crate) use closer::{
 #[cfg(test)]
 pub(crate) use pace::DENSE;
 pub(crate) use source::Set;
+pub(crate) use work::Work;
 
 /// How many messages are taken from one source before the others are looked at.
 const TURN: usize = 128;
@@ -81,6 +83,15 @@ enum Look {
     Elsewhere,
 }
 
+/// A message that does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Into the room lent: it was set aside.
+    Aside(u64),
+    /// Into this process's table: it is the next one of this source.
+    Stuck(Source),
+}
+
 #[derive(Debug)]
 pub(crate) struct OpenPort {
     id: u64,
@@ -102,8 +113,13 @@ pub(crate) struct OpenPort {
     polled: bool,
     /// Whether what was taken is announced as [`Source::Held`].
     watched: bool,
-    /// The source whose next message does not fit into this process's table.
-    stuck: Option<Source>,
+    /// Of which message the program was told last that it does not fit.
+    told: Option<Told>,
+    /// What is to be reported by the next call, since the last one gave out messages.
+    owed: Option<Cause>,
+    /// Sources from which came what has to be closed, more than is closed in time. They are left alone
+    /// until the clock strikes.
+    resting: Vec<Source>,
     /// Whether the receiving end was read to its end, after retiring.
     ended: bool,
     agent: Option<Agent>,
@@ -136,7 +152,9 @@ impl OpenPort {
             sleepers: 0,
             polled: false,
             watched: false,
-            stuck: None,
+            told: None,
+            owed: None,
+            resting: Vec::new(),
             ended: false,
             agent: None,
             work,
@@ -189,10 +207,10 @@ impl OpenPort {
     /// wait if there is none may be told so without looking.
     #[inline]
     pub(crate) fn try_now<R: Room>(&mut self, rooms: &mut [R], waits: bool) -> Answer<usize> {
-        if !waits {
+        if !waits || self.has_aside_or_owes() {
             return self.take(rooms, Look::Around);
         }
-        if self.pace.is_slow() && self.taken.is_empty() && self.taken.first_aside().is_none() {
+        if self.pace.is_slow() && self.taken.is_empty() {
             return self.before_sleep(Err(Stop::Empty));
         }
         let result = self.take(rooms, Look::There);
@@ -233,28 +251,55 @@ impl OpenPort {
     }
 
     #[inline]
-    fn take<R: Room>(&mut self, rooms: &mut [R], mut look: Look) -> Answer<usize> {
+    fn take<R: Room>(&mut self, rooms: &mut [R], look: Look) -> Answer<usize> {
+        let result = if self.has_aside_or_owes() {
+            self.take_despite(rooms, look)
+        } else {
+            self.look(rooms, look)
+        };
+        self.work.end();
+        self.settle();
+        result
+    }
+
+    #[inline]
+    fn has_aside_or_owes(&self) -> bool {
+        self.taken.has_aside() || self.owed.is_some()
+    }
+
+    /// Where the caller is to be told something if there is no message that it has room for.
+    #[cold]
+    fn take_despite<R: Room>(&mut self, rooms: &mut [R], look: Look) -> Answer<usize> {
+        if let Some(cause) = self.owed.take() {
+            return Err(cause.into());
+        }
+        // So that epoll names what is new.
+        self.unwatch_held();
+        match self.look(rooms, look) {
+            Err(Stop::Empty | Stop::Failed(Cause::Retired)) => Err(self.tell_of_aside(rooms)),
+            result => result,
+        }
+    }
+
+    #[inline]
+    fn look<R: Room>(&mut self, rooms: &mut [R], mut look: Look) -> Answer<usize> {
         self.portion = PORTION;
-        let result = loop {
+        loop {
             match self.give(rooms) {
                 Ok(0) => {}
-                result => break result,
+                result => return result,
             }
             if look != Look::Elsewhere {
                 let ahead = if self.may_take_ahead() { AHEAD } else { 1 };
                 match self.fill(ahead.max(rooms.len())) {
                     Ok(true) => continue,
                     Ok(false) => {}
-                    Err(stop) => break Err(stop),
+                    Err(stop) => return Err(stop),
                 }
             }
-            match self.turn_to_next(look) {
-                Ok(()) => look = Look::Around,
-                Err(stop) => break Err(stop),
-            }
-        };
-        self.settle();
-        result
+            self.turn_to_next(look)?;
+            look = Look::Around;
+        }
     }
 
     /// Where messages queue up, taking several at once is much cheaper. Nobody must be waiting for
@@ -268,35 +313,56 @@ impl OpenPort {
     /// error if that is the very first.
     #[inline]
     fn give<R: Room>(&mut self, rooms: &mut [R]) -> Answer<usize> {
-        if self.taken.first_aside().is_some() && self.give_aside(rooms)? {
+        if self.taken.has_aside() && self.give_aside(rooms)? {
             return Ok(1);
         }
         for (given, room) in rooms.iter_mut().enumerate() {
-            match self.give_one(room) {
+            match self.give_one(room, given == 0) {
                 Ok(true) => {}
+                Ok(false) => return Ok(given),
                 Err(stop) if given == 0 => return Err(stop),
-                _ => return Ok(given),
+                Err(stop) => {
+                    self.owe(stop);
+                    return Ok(given);
+                }
             }
         }
         Ok(rooms.len())
     }
 
+    /// Keeps for the next call what this one cannot report, having given out messages.
+    #[cold]
+    fn owe(&mut self, stop: Stop) {
+        match stop {
+            Stop::Empty | Stop::Again => {}
+            Stop::Failed(cause) => self.owed = Some(cause),
+        }
+    }
+
     #[inline]
-    fn give_one(&mut self, room: &mut impl Room) -> Answer<bool> {
+    fn give_one(&mut self, room: &mut impl Room, is_first: bool) -> Answer<bool> {
         let path = path_of(self.taken.source);
         while let Some(record) = self.taken.first() {
             match self.gate.judge(record, path) {
                 Verdict::Good(accepted) => {
-                    if let Err(cause) = accepted.give(record, room) {
-                        return Err(self.did_not_fit(cause));
+                    match accepted.give(record, room) {
+                        Ok(()) => self.taken.advance(),
+                        Err(Cause::RoomTooSmall { .. }) if is_first => {
+                            return Err(self.set_aside(room));
+                        }
+                        Err(cause) if is_first => return Err(cause.into()),
+                        // It is still there, and the next call finds out by itself.
+                        Err(_) => return Ok(false),
                     }
-                    self.taken.advance();
                     return Ok(true);
                 }
                 Verdict::Dropped => {
                     let cut_short = record.lacks_descriptors();
                     dispose(record);
                     self.taken.advance();
+                    if !closer::has_room() {
+                        self.rest(self.taken.source)?;
+                    }
                     if cut_short {
                         return Err(Cause::CutShort.into());
                     }
@@ -312,30 +378,92 @@ impl OpenPort {
         Ok(false)
     }
 
-    /// Of a message with too little room the program is told once: until it lends more or discards,
-    /// those behind it are given out.
+    /// The program is told of a message with too little room, and until it lends more or discards, those
+    /// behind it are given out.
     #[cold]
-    fn did_not_fit(&mut self, cause: Cause) -> Stop {
-        if matches!(cause, Cause::RoomTooSmall { .. }) {
-            self.taken.set_aside();
+    fn set_aside(&mut self, room: &mut impl Room) -> Stop {
+        let Some(aside) = self.taken.set_aside() else {
+            // Too many are. First of all something has to become of those.
+            return self.tell_of_aside(std::slice::from_mut(room));
+        };
+        self.told = Some(Told::Aside(aside.nth));
+        Stop::Failed(gate::needs_of(&aside.record))
+    }
+
+    /// Tells again of the first message that was set aside: there is none that fits.
+    #[cold]
+    fn tell_of_aside<R: Room>(&mut self, rooms: &mut [R]) -> Stop {
+        let Some(aside) = self.taken.aside().next() else {
+            return Stop::Empty;
+        };
+        self.told = Some(Told::Aside(aside.nth));
+        let cause = gate::needs_of(&aside.record);
+        if let (Cause::RoomTooSmall { fds, data }, Some(room)) = (cause, rooms.first_mut()) {
+            room.needs(fds, data);
         }
         Stop::Failed(cause)
     }
 
-    /// Whether the first message that was set aside fits into the first of `rooms` now.
+    /// Whether one of the messages that were set aside fits into the first of `rooms` now.
     #[cold]
     fn give_aside<R: Room>(&mut self, rooms: &mut [R]) -> Answer<bool> {
-        let (Some(aside), Some(room)) = (self.taken.first_aside(), rooms.first_mut()) else {
+        let Some(room) = rooms.first_mut() else {
             return Ok(false);
         };
-        if let Verdict::Good(accepted) = self.gate.judge(&aside.record, path_of(aside.source)) {
-            match accepted.give(&mut aside.record, room) {
-                Err(Cause::RoomTooSmall { .. }) => return Ok(false),
-                result => result?,
+        let (max_fds, max_data) = room.room();
+        let fits = |aside: &&taken::Aside| match gate::needs_of(&aside.record) {
+            Cause::RoomTooSmall { fds, data } => fds <= max_fds && data <= max_data,
+            _ => true,
+        };
+        let Some(nth) = self.taken.aside().find(fits).map(|aside| aside.nth) else {
+            return Ok(false);
+        };
+        let Some(mut aside) = self.taken.take_aside(nth) else {
+            return Ok(false);
+        };
+        // Its sender was accepted when it came, and may not be any more.
+        match self.gate.judge(&aside.record, path_of(aside.source)) {
+            Verdict::Good(accepted) => {
+                if let Err(cause) = accepted.give(&mut aside.record, room) {
+                    self.taken.put_back(aside);
+                    return Err(cause.into());
+                }
+                Ok(true)
+            }
+            _ => {
+                dispose(&mut aside.record);
+                Ok(false)
             }
         }
-        self.taken.take_aside();
-        Ok(true)
+    }
+
+    /// Leaves a source alone for a while.
+    #[cold]
+    fn rest(&mut self, source: Source) -> Answer<()> {
+        if self.resting.contains(&source) {
+            return Ok(());
+        }
+        self.inbox.try_again_later(&self.set)?;
+        if let Some(fd) = fd_of(&self.inbox, &mut self.connections, source) {
+            self.set.unwatch(fd);
+            self.resting.push(source);
+        }
+        Ok(())
+    }
+
+    /// The clock has struck.
+    #[cold]
+    fn try_later_things(&mut self) {
+        if closer::has_room() {
+            for source in mem::take(&mut self.resting) {
+                if let Some(fd) = fd_of(&self.inbox, &mut self.connections, source)
+                    && self.set.watch(fd, source).is_err()
+                {
+                    self.resting.push(source);
+                }
+            }
+        }
+        self.inbox.try_again(&self.set, !self.resting.is_empty());
     }
 
     /// Takes records from the current source, so many at most. False when that is empty or had its
@@ -363,7 +491,7 @@ impl OpenPort {
     }
 
     fn fill_from(&mut self, source: Source, most: usize) -> Answer<bool> {
-        if self.turn == 0 {
+        if self.turn == 0 || (!self.resting.is_empty() && self.resting.contains(&source)) {
             return Ok(false);
         }
         let now = sys::nanoseconds();
@@ -404,7 +532,9 @@ impl OpenPort {
         } else {
             Table::received(records.iter().take(taken).map(sys::Record::fd_count).sum());
         }
-        self.stuck = None;
+        if self.told == Some(Told::Stuck(source)) {
+            self.told = None;
+        }
         self.taken.filled(taken, source);
         self.turn -= taken;
         Ok(true)
@@ -425,7 +555,7 @@ impl OpenPort {
             self.gate.refuse();
             return Err(Cause::NeverFits { fds }.into());
         }
-        self.stuck = Some(source);
+        self.told = Some(Told::Stuck(source));
         // Others may have messages that fit.
         self.turn = 0;
         Err(Cause::TableFull.into())
@@ -435,11 +565,12 @@ impl OpenPort {
     #[cold]
     fn end(&mut self, source: Source) -> Answer<()> {
         match source {
-            Source::Connection(id) => self.connections.remove(id, &self.set),
+            Source::Connection(id) => self.connections.remove(id, &self.set, self.work),
             _ if self.inbox.has_retired() => self.ended = true,
             // The other end is this process's own: somebody who fetched it has shut it down.
             _ => {
                 self.unwatch_held();
+                self.work.end();
                 self.inbox.renew(&self.set)?;
             }
         }
@@ -470,7 +601,8 @@ impl OpenPort {
     /// might wait there.
     #[inline]
     fn settle(&mut self) {
-        let wanted = !self.taken.is_empty() && (self.polled || self.sleepers > 0);
+        let wanted = (!self.taken.is_empty() || self.has_aside_or_owes())
+            && (self.polled || self.sleepers > 0);
         if self.watched != wanted {
             self.watch_held(wanted);
         }
@@ -513,7 +645,7 @@ impl OpenPort {
             Source::Held => self.settle(),
             Source::Listener(place) => self.accept(place)?,
             Source::Clock => {
-                self.inbox.try_again(&self.set, closer::has_room());
+                self.try_later_things();
                 self.spend(1)?;
             }
         }
@@ -527,15 +659,13 @@ impl OpenPort {
                 return Ok(());
             };
             if !closer::has_room() {
-                self.inbox.rest(place, &self.set);
-                return Ok(());
+                return self.rest(Source::Listener(place));
             }
-            self.work.begin(listener)?;
             let gate = &mut self.gate;
             let admit = |uid| gate.admits(uid);
             let accepted = self
                 .connections
-                .accept(listener, &self.set, last_words, admit);
+                .accept(listener, &self.set, self.work, last_words, admit);
             match accepted {
                 Ok(Accepted::One) => {}
                 Ok(Accepted::None) => return Ok(()),
@@ -547,8 +677,9 @@ impl OpenPort {
                     // The table is as full as it may get. What makes room is to drain those
                     // connections that were let go.
                     match (self.connections.leaving(), answer) {
+                        (_, Err(cause @ Cause::Inherited)) => return Err(cause.into()),
                         (Some(id), _) => self.current = Source::Connection(id),
-                        (None, Err(errno)) => return Err(errno.into()),
+                        (None, Err(cause)) => return Err(cause.into()),
                         (None, Ok(_)) => {}
                     }
                     return Ok(());
@@ -567,8 +698,8 @@ impl OpenPort {
             return;
         }
         self.unwatch_held();
-        self.inbox.retire();
-        self.connections.dismiss_all();
+        self.inbox.retire(self.work);
+        self.connections.dismiss_all(self.work);
         // Who connected before is to be heard, and then the address is free. What cannot be done now
         // is done when receiving.
         self.portion = PORTION;
@@ -577,6 +708,8 @@ impl OpenPort {
             let _ = self.accept(place);
             place += 1;
         }
+        self.work.end();
+        self.settle();
     }
 
     /// After retiring, the receiving end has nothing more: is this the end?
@@ -587,26 +720,29 @@ impl OpenPort {
             self.spend(1)?;
             return Ok(());
         }
-        Err(match self.taken.first_aside() {
-            Some(aside) => gate::needs_of(&aside.record).into(),
-            None => Cause::Retired.into(),
-        })
+        Err(Cause::Retired.into())
     }
 
     /// Gives up the message that the program was last told it cannot receive: a record to be dropped
     /// once the port is let go of. `None` if there is no such message.
     pub(crate) fn discard(&mut self) -> Result<Option<Box<sys::Record>>, Cause> {
-        if let Some(aside) = self.taken.take_aside() {
-            self.gate.refuse();
-            return Ok(Some(aside.record));
-        }
-        let Some(source) = self.stuck.take() else {
-            return Ok(None);
+        let source = match self.told.take() {
+            Some(Told::Aside(nth)) => {
+                let aside = self.taken.take_aside(nth);
+                if aside.is_some() {
+                    self.gate.refuse();
+                }
+                self.settle();
+                return Ok(aside.map(|aside| aside.record));
+            }
+            Some(Told::Stuck(source)) => source,
+            None => return Ok(None),
         };
         let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) else {
             return Ok(None);
         };
         let mut record = Box::new(sys::Record::default());
+        self.work.begin(socket)?;
         match sys::receive(socket, &mut record, false) {
             Ok(()) if record.credentials().is_some() => {
                 self.gate.refuse();
@@ -620,8 +756,8 @@ impl OpenPort {
     /// Closes everything. Returns what has to be closed where nobody waits for it, and what keeps the
     /// set ready, so that threads which wait there find out.
     pub(crate) fn close(self) -> (Vec<OwnedFd>, OwnedFd) {
-        let (mut slow, tx) = self.inbox.close(&self.set);
-        slow.append(&mut self.connections.close(&self.set));
+        let (mut slow, tx) = self.inbox.close(&self.set, self.work);
+        slow.append(&mut self.connections.close(&self.set, self.work));
         for mut record in self.taken.into_records() {
             slow.extend(record.split().1);
         }
@@ -648,65 +784,12 @@ impl OpenPort {
     }
 }
 
-/// What a port is reading from, for a child that is forked in a signal handler meanwhile: it returns
-/// from the handler and goes on here, and must not take what is its parent's.
-#[derive(Debug)]
-pub(crate) struct Work {
-    /// The number of the socket, and of the epoll instance.
-    socket: AtomicI32,
-    set: AtomicI32,
-    /// Whether this process is such a child.
-    orphaned: AtomicBool,
-}
-
-impl Work {
-    pub(crate) const fn new() -> Self {
-        Work {
-            socket: AtomicI32::new(-1),
-            set: AtomicI32::new(-1),
-            orphaned: AtomicBool::new(false),
-        }
-    }
-
-    /// To be called before something is taken from `socket`. The handler either comes before the
-    /// question, or finds the number.
-    #[inline]
-    fn begin(&self, socket: BorrowedFd<'_>) -> Result<(), Cause> {
-        self.socket.store(socket.as_raw_fd(), Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
-        if self.orphaned.load(Ordering::Relaxed) {
-            return Err(Cause::Inherited);
-        }
-        Ok(())
-    }
-
-    /// In the child: from now on nothing is taken.
-    pub(crate) fn orphan(&self) {
-        self.orphaned.store(true, Ordering::Relaxed);
-        sys::replace_with_empty_set(self.set.load(Ordering::Relaxed));
-        sys::replace_with_dead_socket(self.socket.load(Ordering::Relaxed));
-    }
-
-    /// Whether what was interrupted has to let go of its port. Asked once it is done.
-    #[inline]
-    pub(crate) fn is_orphaned(&self) -> bool {
-        self.orphaned.load(Ordering::Relaxed)
-    }
-
-    /// The place is for a port of this process's own from now on.
-    pub(crate) fn adopt(&self, port: &OpenPort) {
-        self.orphaned.store(false, Ordering::Relaxed);
-        self.set.store(port.set.number(), Ordering::Relaxed);
-        self.socket.store(-1, Ordering::Relaxed);
-    }
-}
-
-/// What no program received is closed where it makes nobody wait, if there is room.
+/// What no program received is closed where it makes nobody wait.
 #[cold]
 fn dispose(record: &mut sys::Record) {
     let (_, fds) = record.split();
     let fds: Vec<OwnedFd> = fds.collect();
-    if !fds.is_empty() && closer::has_room() {
+    if !fds.is_empty() {
         closer::hand_over(fds);
     }
 }
@@ -717,6 +800,18 @@ fn path_of(source: Source) -> Path {
         Path::Pidfd
     } else {
         Path::Name
+    }
+}
+
+/// The same for everything that is watched and may rest.
+fn fd_of<'a>(
+    inbox: &'a Inbox,
+    connections: &'a mut Connections,
+    source: Source,
+) -> Option<BorrowedFd<'a>> {
+    match source {
+        Source::Listener(place) => inbox.listener(place),
+        source => socket_of(inbox, connections, source),
     }
 }
 

@@ -12,6 +12,10 @@ use crate::sys::Record;
 /// makes room or discards.
 const MOST_ASIDE: usize = 8;
 
+/// How many records there is room for from the beginning, so that a receiver that is warm does not
+/// allocate.
+const ROOM: usize = 8;
+
 /// Records that were taken from one source together, and messages that were set aside.
 #[derive(Debug)]
 pub(crate) struct Taken {
@@ -20,11 +24,15 @@ pub(crate) struct Taken {
     left: Range<usize>,
     pub(crate) source: Source,
     aside: VecDeque<Aside>,
+    /// How many were ever set aside.
+    count: u64,
 }
 
 /// A message that the program was told it has too little room for.
 #[derive(Debug)]
 pub(crate) struct Aside {
+    /// Tells it from all others.
+    pub(crate) nth: u64,
     pub(crate) record: Box<Record>,
     pub(crate) source: Source,
 }
@@ -36,6 +44,7 @@ impl Default for Taken {
             left: 0..0,
             source: Source::Rx,
             aside: VecDeque::new(),
+            count: 0,
         }
     }
 }
@@ -51,7 +60,7 @@ impl Taken {
     #[inline]
     pub(crate) fn room_for(&mut self, count: usize) -> &mut [Record] {
         if self.records.len() < count {
-            self.records.resize_with(count, Record::default);
+            self.records.resize_with(count.max(ROOM), Record::default);
         }
         &mut self.records[..count]
     }
@@ -82,28 +91,47 @@ impl Taken {
         self.left = 0..0;
     }
 
-    /// Keeps the first aside, so that those behind it can be given out. False if too many are.
+    /// Keeps the first aside, so that those behind it can be given out. `None` if there is none, or too
+    /// many are kept already.
     #[cold]
-    pub(crate) fn set_aside(&mut self) -> bool {
+    pub(crate) fn set_aside(&mut self) -> Option<&Aside> {
         if self.aside.len() == MOST_ASIDE {
-            return false;
+            return None;
         }
         let source = self.source;
-        if let Some(first) = self.first() {
-            let record = Box::new(mem::take(first));
-            self.aside.push_back(Aside { record, source });
-            self.advance();
-        }
-        true
+        let record = Box::new(mem::take(self.first()?));
+        self.advance();
+        let nth = self.count;
+        self.count += 1;
+        self.aside.push_back(Aside {
+            nth,
+            record,
+            source,
+        });
+        self.aside.back()
     }
 
+    /// Whether something was set aside.
     #[inline]
-    pub(crate) fn first_aside(&mut self) -> Option<&mut Aside> {
-        self.aside.front_mut()
+    pub(crate) fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
     }
 
-    pub(crate) fn take_aside(&mut self) -> Option<Aside> {
-        self.aside.pop_front()
+    /// What was set aside, in order.
+    pub(crate) fn aside(&self) -> impl Iterator<Item = &Aside> {
+        self.aside.iter()
+    }
+
+    /// Takes one of those out.
+    pub(crate) fn take_aside(&mut self, nth: u64) -> Option<Aside> {
+        let at = self.aside.iter().position(|aside| aside.nth == nth)?;
+        self.aside.remove(at)
+    }
+
+    /// Puts one back that was taken out.
+    pub(crate) fn put_back(&mut self, aside: Aside) {
+        let at = self.aside.partition_point(|other| other.nth < aside.nth);
+        self.aside.insert(at, aside);
     }
 
     /// All that it holds, for closing.

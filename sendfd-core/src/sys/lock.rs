@@ -5,7 +5,8 @@ use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Mutual exclusion between the threads of this process. Not recursive.
 pub(crate) struct Lock<T> {
@@ -150,6 +151,60 @@ impl<T> Lock<T> {
     }
 }
 
+/// Something that happens once, and that a thread may wait for. A child that is forked meanwhile waits
+/// for nothing longer than its time, and needs no memory of the parent's threads for that.
+pub(crate) struct Event(AtomicU32);
+
+impl Event {
+    pub(crate) const fn new() -> Self {
+        Event(AtomicU32::new(0))
+    }
+
+    /// It has happened.
+    pub(crate) fn set(&self) {
+        self.0.store(1, Ordering::Release);
+        // SAFETY: the word lives as long as `self`; the kernel does not even read it.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.as_ptr(),
+                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                i32::MAX,
+            )
+        };
+    }
+
+    /// Waits until it has happened, for `time` at most. Whether it has.
+    ///
+    /// # References
+    /// - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while self.0.load(Ordering::Acquire) == 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let left = libc::timespec {
+                tv_sec: left.as_secs() as _,
+                tv_nsec: left.subsec_nanos() as _,
+            };
+            // SAFETY: the word and the time live longer than the call, which only reads them. Why it
+            // returned is seen by looking again.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.0.as_ptr(),
+                    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                    0,
+                    &raw const left,
+                )
+            };
+        }
+        true
+    }
+}
+
 /// In which state a [`Lock`] is after fork(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AfterFork {
@@ -210,6 +265,17 @@ mod tests {
             }
         });
         assert_eq!(*lock.lock(), 80_000);
+    }
+
+    #[test]
+    fn an_event_is_waited_for_until_it_happens() {
+        let (event, never) = (Event::new(), Event::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| event.set());
+            assert!(event.wait(Duration::from_secs(1000)));
+        });
+        assert!(event.wait(Duration::ZERO));
+        assert!(!never.wait(Duration::from_millis(1)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::credentials::Credentials;
 
 pub(crate) use fork::AtFork;
 pub(crate) use lineage::{PerProcess, generation, own_pid};
-pub(crate) use lock::{AfterFork, Guard, Lock};
+pub(crate) use lock::{AfterFork, Event, Guard, Lock};
 pub(crate) use record::{BATCH, ReceivedFds, Record, discard, receive, receive_many};
 pub(crate) use signals::{
     Disposition, disposition, is_blocked, queue_to_self, with_signals_blocked,
