@@ -150,7 +150,9 @@ bench: need-rust need-cc need-python need-node build/tests/bench/handoff build/t
 
 bench-pool: demo-parts
 	.venv/bin/python -m pip --quiet install uvicorn-worker
-	.venv/bin/python tests/bench/pool/bench.py --sendfd $(target)/release/sendfd
+	$(CARGO) build --release -p sendfd-cli --example bench-server
+	.venv/bin/python tests/bench/pool/bench.py --sendfd $(target)/release/sendfd \
+	    --server $(target)/release/examples/bench-server $(if $(SVG),--svg $(SVG))
 
 lint: need-rust need-python need-node
 	$(CARGO) fmt --all -- --check

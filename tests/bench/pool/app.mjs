@@ -20,7 +20,9 @@ if (process.env.SENDFD_PORT) {
   receiver.serve(server);
   process.once('SIGTERM', () => receiver.retire());
 } else if (cluster.isPrimary) {
-  for (let n = Number(process.argv[3]); n > 0; n--) cluster.fork();
+  const count = Number(process.argv[3]);
+  for (let n = count; n > 0; n--) cluster.fork();
+  if (count === 0) server.listen(Number(process.argv[2]), '127.0.0.1');
 } else {
   server.listen(Number(process.argv[2]), '127.0.0.1');
 }
