@@ -48,6 +48,7 @@ const TESTS: &[Test] = &[
     ("older_caller", || program("older_caller.c", &[])),
     ("newer_caller", || program("newer_caller.c", &[])),
     ("retire", || program("retire.c", &[])),
+    ("fork_in_close", || program("fork_in_close.c", &[])),
     ("flat", || program("flat.c", &[])),
     ("two_processes", || program("two_processes.c", &[])),
     ("recv_many_pidfd", || program("recv_many.c", &["pidfd"])),
