@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
+import socket
 
 import pytest
 import sendfd
@@ -90,3 +92,27 @@ def test_in_a_loop(null: int) -> None:
                 await asyncio.wait_for(targets.asend(null), 0.01)
 
     asyncio.run(main())
+
+
+def test_what_was_refused_once_is_not_kept_open(receiver: sendfd.Receiver) -> None:
+    near, far = socket.socketpair()
+    near.settimeout(60)
+    # Nobody listens at the first.
+    addresses = [(os.getpid(), SIG + 1), (os.getpid(), SIG)]
+    gc.disable()
+    try:
+        with sendfd.Targets(addresses) as targets:
+            with far:
+                targets.send(far)
+            receiver.recv(0).close()
+            assert near.recv(1) == b""
+            near.close()
+            targets.discard(*addresses[1])
+            near, far = socket.socketpair()
+            near.settimeout(60)
+            with far, pytest.raises(TimeoutError):
+                targets.send(far, timeout=0.01)
+            assert near.recv(1) == b""
+    finally:
+        gc.enable()
+        near.close()

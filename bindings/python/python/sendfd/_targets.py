@@ -128,23 +128,28 @@ class Targets:
         count = len(self._members)
         ring = [self._members[(start + step) % count] for step in range(count)]
         error: OSError = ProcessLookupError(errno.ESRCH, "none of the targets is left")
-        for member in sorted(ring, key=lambda one: one.rests_until > now):
-            try:
-                if member.target is None:
-                    member.target = Target(member.process, member.sig, paths=self._paths)
-                held.send_to(member.target)
-            except ProcessLookupError:
-                self._drop(member)
-            except (ConnectionRefusedError, PermissionError) as refusal:
-                member.rests_until = now + _REST
-                if not isinstance(error, BlockingIOError):
-                    error = refusal
-            except BlockingIOError as full:
-                error = full
-            else:
-                member.rests_until = 0.0
-                return member.target
-        clock.check(error)
+        try:
+            for member in sorted(ring, key=lambda one: one.rests_until > now):
+                try:
+                    if member.target is None:
+                        member.target = Target(member.process, member.sig, paths=self._paths)
+                    held.send_to(member.target)
+                except ProcessLookupError:
+                    self._drop(member)
+                except (ConnectionRefusedError, PermissionError) as refusal:
+                    member.rests_until = now + _REST
+                    if not isinstance(error, BlockingIOError):
+                        error = refusal
+                except BlockingIOError as full:
+                    error = full
+                else:
+                    member.rests_until = 0.0
+                    return member.target
+            clock.check(error)
+        finally:
+            # Its traceback refers to this frame, and so to what is held, which must not stay open
+            # until the garbage collector comes.
+            del error
         return None
 
     def _drop(self, member: _Member) -> None:
@@ -181,7 +186,11 @@ class _Clock:
     def check(self, error: OSError) -> None:
         """Raise if there is no time left, or no use in waiting."""
         if not self._waits or isinstance(error, (ProcessLookupError, PermissionError)):
-            raise error
+            try:
+                raise error
+            finally:
+                # It would be kept alive by its own traceback.
+                del error
         if self._end is not None and time.monotonic() >= self._end:
             raise TimeoutError(errno.ETIMEDOUT, f"no target took it in time: {error.strerror}")
 
