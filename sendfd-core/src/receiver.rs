@@ -402,15 +402,20 @@ mod tests {
     #[test]
     fn a_retired_receiver_gives_out_what_was_sent_and_then_ends() {
         let receiver = Receiver::open(Port::new(5).expect("a port")).expect("a receiver");
-        for paths in [Paths::PIDFD, Paths::NAME] {
+        let send =
+            |target: &Target| target.send(&[std::io::stdin().as_fd()], &SendOptions::default());
+        let targets = [Paths::PIDFD, Paths::NAME].map(|paths| {
             let options = TargetOptions::new().paths(paths);
             let target =
                 Target::open_with(process::own_pid(), receiver.port(), &options).expect("a target");
+            send(&target).expect("sent");
             target
-                .send(&[std::io::stdin().as_fd()], &SendOptions::default())
-                .expect("sent");
-        }
+        });
         receiver.retire().expect("retired");
+        for target in &targets {
+            let refused = send(target).map_err(|error| error.cause());
+            assert_eq!(refused, Err(Cause::NotListening));
+        }
         receiver.recv(Wait::Forever).expect("what was sent");
         receiver.recv(Wait::Forever).expect("what was sent");
         for wait in [Wait::Never, Wait::Forever] {
@@ -418,8 +423,10 @@ mod tests {
             assert_eq!(end.err(), Some(Cause::Retired));
         }
         let next = Receiver::open(receiver.port()).expect("the port is free");
-        let options = TargetOptions::new();
-        Target::open_with(process::own_pid(), next.port(), &options).expect("a target");
+        for target in &targets {
+            send(target).expect("it finds who has the address now");
+            next.recv(Wait::Forever).expect("a message");
+        }
     }
 
     #[test]
