@@ -32,6 +32,8 @@ export const EBADF = -9;
 /** @internal */
 export const EINTR = -4;
 /** @internal */
+export const EINVAL = -22;
+/** @internal */
 export const ESHUTDOWN = -108;
 /** @internal */
 export const ETOOMANYREFS = -109;

@@ -23,6 +23,7 @@ export {
   type TargetSyncOptions,
 } from './send';
 export type { ServeOptions } from './serve';
+export { listen, unlisten } from './signals';
 export {
   type OfferOptions,
   offerTakeover,

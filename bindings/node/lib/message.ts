@@ -57,8 +57,8 @@ export class Message {
   readonly uid: number;
   /** Group id of the sender, vouched for by the kernel. */
   readonly gid: number;
-  /** The way it came. */
-  readonly path: Path;
+  /** The way it came; `null` in signal mode, where that is not known. */
+  readonly path: Path | null;
   /** The sender's bytes. */
   readonly data: Buffer;
   readonly #fds: number[];
@@ -79,7 +79,7 @@ export class Message {
     this.pid = word(LAYOUT.pid);
     this.uid = word(LAYOUT.uid);
     this.gid = word(LAYOUT.gid);
-    this.path = PATHS[word(LAYOUT.path)] as Path;
+    this.path = PATHS[word(LAYOUT.path)] ?? null;
     this.#tagLow = word(LAYOUT.tagLow);
     this.#tagHigh = word(LAYOUT.tagHigh);
     const count = word(LAYOUT.count);

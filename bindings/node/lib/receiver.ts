@@ -26,6 +26,13 @@ export interface ReceiverOptions {
   queueBytes?: number | undefined;
 }
 
+/**
+ * What `listen` gives in place of options.
+ *
+ * @internal
+ */
+export const SIGNAL_MODE: ReceiverOptions = Object.freeze({});
+
 /** The events of a {@link Receiver}. */
 export interface ReceiverEvents {
   message: [message: Message];
@@ -84,6 +91,8 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   #timer: NodeJS.Timeout | undefined;
   #drain: NodeJS.Immediate | undefined;
   #retired = false;
+  /** The end of signal mode makes no descriptor readable. */
+  readonly #takesSignals: boolean;
 
   /**
    * Listens on `sig`, from `SIGRTMIN` to `SIGRTMAX`. Throws `EINVAL` for another signal,
@@ -98,9 +107,13 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
     if (!Array.isArray(uids)) throw invalidType('options.uids', 'an instance of Array', uids);
     for (const uid of uids) checkInt32('options.uids', uid, 0);
     checkInt32('options.queueBytes', queueBytes, 0);
-    const opened = native.openReceiver(sig, uids, queueBytes, descriptors, hasUv);
+    const opened =
+      options === SIGNAL_MODE
+        ? native.listen(sig, descriptors, hasUv)
+        : native.openReceiver(sig, uids, queueBytes, descriptors, hasUv);
     if ('errno' in opened) throw systemError(opened);
     this.sig = sig;
+    this.#takesSignals = options === SIGNAL_MODE;
     this.#native = opened;
     // These two come with every emitter, and are no business of the types above.
     const events = this as unknown as EventEmitter;
@@ -116,6 +129,11 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   /** How many records were dropped: from users not accepted, or not made by this library. */
   get dropped(): number {
     return this.#native?.dropped() ?? 0;
+  }
+
+  /** Whether it was closed. */
+  get closed(): boolean {
+    return this.#native === null;
   }
 
   /** Lets the event loop end although this receives. */
@@ -150,10 +168,13 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
   /**
    * Receives no more than what was sent already: senders get `ECONNREFUSED` from now on, and may
    * turn to another. When the last message is given out, this closes: iterators end, and 'close'
-   * is emitted. Does not wait; may be called again.
+   * is emitted. The signal is free at once: a new receiver may listen there. Does not wait; may be
+   * called again. In signal mode, what no signal was raised for yet is closed.
    */
   retire(): void {
     if (this.#native === null || this.#retired) return;
+    const failure = this.#native.retire();
+    if (failure !== null) throw systemError(failure);
     this.#retired = true;
     this.emit('retire');
     this.#receive();
@@ -261,10 +282,6 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
       else this.#fail(systemError(count));
       return;
     }
-    if (count === 0 && this.#retired) {
-      this.close();
-      return;
-    }
     for (let i = 0; i < count; i++) {
       this.#messages.push(Message.from(block, i, this.#native));
     }
@@ -283,7 +300,8 @@ export class Receiver extends EventEmitter<ReceiverEvents> {
       }
     } finally {
       // A listener may have thrown.
-      if ((this.#messages.length > 0 || this.#retired) && this.#isWanted) this.#deliverSoon();
+      const isMoreToCome = this.#messages.length > 0 || (this.#retired && this.#takesSignals);
+      if (isMoreToCome && this.#isWanted) this.#deliverSoon();
       this.#update();
     }
   }

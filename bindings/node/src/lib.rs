@@ -11,6 +11,7 @@ pub mod poller;
 pub mod probe;
 pub mod receiver;
 pub mod send;
+mod signals;
 mod sys;
 
 use napi_derive::napi;

@@ -1,6 +1,7 @@
 //! The receiver, and the form in which its messages cross into JavaScript.
 
 use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 
 use napi::bindgen_prelude::{Buffer, Env, Function, JsValue, Uint32ArraySlice};
 use napi::{Either, Result};
@@ -10,7 +11,9 @@ use sendfd_core::{Incoming, MAX_DATA, MAX_FDS, Port, ReceiverOptions, Room, Wait
 use crate::Failure;
 use crate::descriptors::Descriptors;
 use crate::poller::Poller;
+use crate::signals::Signals;
 use crate::sys::lent;
+use crate::sys::signal::Taken;
 
 /// How many bytes of data a record has room for. More waits in the receiver, for JavaScript to fetch.
 const INLINE: usize = 4096;
@@ -89,7 +92,7 @@ pub fn open_receiver(
         // All that is needed to receive is opened now: later, the descriptor table may be full.
         Ok(core) => Either::A(NativeReceiver {
             poller: Some(Poller::open(env.raw(), &core, uv)?),
-            core: Some(core),
+            source: Some(Source::Inbox(core)),
             descriptors: descriptors.clone(),
             large: RefCell::default(),
         }),
@@ -97,12 +100,37 @@ pub fn open_receiver(
     })
 }
 
+/// Starts signal mode at `sig`. What the signals bring is `descriptors`'.
+#[napi]
+pub fn listen(
+    env: Env,
+    sig: i32,
+    descriptors: &Descriptors,
+    uv: bool,
+) -> Result<Either<NativeReceiver, Failure>> {
+    Ok(match Signals::listen(sig) {
+        Ok(signals) => Either::A(NativeReceiver {
+            poller: Some(Poller::open(env.raw(), &signals, uv)?),
+            source: Some(Source::Signals(RefCell::new(signals))),
+            descriptors: descriptors.clone(),
+            large: RefCell::default(),
+        }),
+        Err(failure) => Either::B(failure),
+    })
+}
+
+/// Where messages come from.
+enum Source {
+    Inbox(sendfd_core::Receiver),
+    Signals(RefCell<Signals>),
+}
+
 /// An open receiver.
 #[napi]
 pub struct NativeReceiver {
     // Before the descriptor that it watches.
     poller: Option<Poller>,
-    core: Option<sendfd_core::Receiver>,
+    source: Option<Source>,
     descriptors: Descriptors,
     /// Data for which a record has no room, until it is fetched or more is received.
     large: RefCell<Vec<Vec<u8>>>,
@@ -113,7 +141,7 @@ impl NativeReceiver {
     /// Receives as many messages as are there, `limit` at most, into `block`, and answers how many.
     #[napi]
     pub fn receive(&self, mut block: Uint32ArraySlice<'_>, limit: u32) -> Either<u32, Failure> {
-        let Some(core) = &self.core else {
+        let Some(source) = &self.source else {
             return Either::A(0);
         };
         self.large.borrow_mut().clear();
@@ -126,10 +154,24 @@ impl NativeReceiver {
                 large: &self.large,
             })
             .collect();
-        match core.recv_many(&mut rooms, Wait::Never) {
-            Ok(count) => Either::A(count as u32),
-            Err(error) if error.raw_os_error() == libc::EAGAIN => Either::A(0),
-            Err(error) => Either::B(error.into()),
+        match source {
+            Source::Inbox(core) => match core.recv_many(&mut rooms, Wait::Never) {
+                Ok(count) => Either::A(count as u32),
+                Err(error) if error.raw_os_error() == libc::EAGAIN => Either::A(0),
+                Err(error) => Either::B(error.into()),
+            },
+            Source::Signals(signals) => {
+                let most = rooms.len();
+                let put = |nth: usize, taken, fd| rooms[nth].put_signal(taken, fd);
+                match signals.borrow_mut().receive(most, put) {
+                    Some(count) => Either::A(count as u32),
+                    None => Either::B(Failure {
+                        errno: -libc::ESHUTDOWN,
+                        message: "signal mode has ended".into(),
+                        hint: None,
+                    }),
+                }
+            }
         }
     }
 
@@ -172,14 +214,30 @@ impl NativeReceiver {
     /// How many records were dropped.
     #[napi]
     pub fn dropped(&self) -> f64 {
-        self.core.as_ref().map_or(0.0, |core| core.dropped() as f64)
+        match &self.source {
+            None => 0.0,
+            Some(Source::Inbox(core)) => core.dropped() as f64,
+            Some(Source::Signals(signals)) => signals.borrow().dropped() as f64,
+        }
+    }
+
+    /// Senders are refused from now on; what was sent already is still received.
+    #[napi]
+    pub fn retire(&self) -> Option<Failure> {
+        match self.source.as_ref()? {
+            Source::Inbox(core) => core.retire().err().map(Failure::from),
+            Source::Signals(signals) => {
+                signals.borrow_mut().end();
+                None
+            }
+        }
     }
 
     /// Closes it, and with it what nobody received.
     #[napi]
     pub fn close(&mut self) {
         self.poller = None;
-        self.core = None;
+        self.source = None;
     }
 }
 
@@ -212,7 +270,7 @@ impl Room for Slot<'_> {
                 *word = u32::from_ne_bytes(four);
             }
         }
-        for (at, word) in [
+        self.write([
             (LAYOUT.pid, incoming.sender.pid),
             (LAYOUT.uid, incoming.sender.uid),
             (LAYOUT.gid, incoming.sender.gid),
@@ -221,7 +279,28 @@ impl Room for Slot<'_> {
             (LAYOUT.tag_high, (incoming.tag >> 32) as u32),
             (LAYOUT.count, count),
             (LAYOUT.length, incoming.data.len() as u32),
-        ] {
+        ]);
+    }
+}
+
+impl Slot<'_> {
+    /// A signal says less than a message: neither the sender's group nor the way it came.
+    fn put_signal(&mut self, taken: Taken, fd: OwnedFd) {
+        self.words[FDS] = self.descriptors.take(fd).cast_unsigned();
+        self.write([
+            (LAYOUT.pid, taken.pid),
+            (LAYOUT.uid, taken.uid),
+            (LAYOUT.gid, u32::MAX),
+            (LAYOUT.path, 0),
+            (LAYOUT.tag_low, 0),
+            (LAYOUT.tag_high, 0),
+            (LAYOUT.count, 1),
+            (LAYOUT.length, 0),
+        ]);
+    }
+
+    fn write(&mut self, fields: [(u32, u32); 8]) {
+        for (at, word) in fields {
             self.words[at as usize] = word;
         }
     }

@@ -310,6 +310,7 @@ describe('closing', () => {
     }
     const closed = once(server, 'close');
     receiver.retire();
+    await assert.rejects(handOver(t), { code: 'ECONNREFUSED' });
     old.write(request);
     assert.match(await text(old), /connection: close.*ok$/is);
     for (const answer of await Promise.all(queued)) assert.match(answer, /ok$/);

@@ -11,6 +11,7 @@ export { detect, probe, probeSelf, type Report } from './probe';
 export { Receiver, type ReceiverEvents, type ReceiverOptions } from './receiver';
 export { type SendOptions, type SendSyncOptions, send, sendSync, Target, type TargetOptions, type TargetSyncOptions, } from './send';
 export type { ServeOptions } from './serve';
+export { listen, unlisten } from './signals';
 export { type OfferOptions, offerTakeover, type TakeOverOptions, Takeover, takeOver, } from './takeover';
 export { Targets } from './targets';
 /**

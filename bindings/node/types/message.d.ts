@@ -19,8 +19,8 @@ export declare class Message {
     readonly uid: number;
     /** Group id of the sender, vouched for by the kernel. */
     readonly gid: number;
-    /** The way it came. */
-    readonly path: Path;
+    /** The way it came; `null` in signal mode, where that is not known. */
+    readonly path: Path | null;
     /** The sender's bytes. */
     readonly data: Buffer;
     private constructor();

@@ -49,6 +49,8 @@ export declare class Receiver extends EventEmitter<ReceiverEvents> {
     constructor(sig: number, options?: ReceiverOptions);
     /** How many records were dropped: from users not accepted, or not made by this library. */
     get dropped(): number;
+    /** Whether it was closed. */
+    get closed(): boolean;
     /** Lets the event loop end although this receives. */
     unref(): this;
     /** Keeps the event loop alive while this receives; so it does by default. */
@@ -70,7 +72,8 @@ export declare class Receiver extends EventEmitter<ReceiverEvents> {
     /**
      * Receives no more than what was sent already: senders get `ECONNREFUSED` from now on, and may
      * turn to another. When the last message is given out, this closes: iterators end, and 'close'
-     * is emitted. Does not wait; may be called again.
+     * is emitted. The signal is free at once: a new receiver may listen there. Does not wait; may be
+     * called again. In signal mode, what no signal was raised for yet is closed.
      */
     retire(): void;
     /**

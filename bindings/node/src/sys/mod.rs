@@ -1,6 +1,7 @@
 //! The one folder that may say unsafe: numbers that are descriptors, Node-API's raw calls, libuv.
 #![allow(unsafe_code)]
 
+pub(crate) mod signal;
 pub(crate) mod thread;
 pub(crate) mod uv;
 
