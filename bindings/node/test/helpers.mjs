@@ -1,7 +1,7 @@
 // What the tests share: other processes, and the count of descriptors.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -26,7 +26,11 @@ export function need(t, what) {
   return false;
 }
 
+/** Where the Python package is installed for its tests. */
+const PYTHON = fileURLToPath(new URL('../../../.venv/bin/python', import.meta.url));
+
 const available = {
+  python: () => fs.existsSync(PYTHON) && spawnSync(PYTHON, ['-c', 'import sendfd']).status === 0,
   root: () => process.geteuid() === 0,
   pidfd: () => leads('pidfd'),
   name: () => leads('name'),
@@ -80,6 +84,11 @@ export function node(t, source, options = {}) {
   const command = [...wrap, process.execPath, ...flags, '--input-type=module', '--eval', source];
   const cwd = fileURLToPath(new URL('..', import.meta.url));
   return start(t, command[0], command.slice(1), { cwd, ...rest });
+}
+
+/** Another process, in Python. */
+export function python(t, source, ...args) {
+  return start(t, PYTHON, ['-c', source, ...args.map(String)], {});
 }
 
 function start(t, command, args, options) {

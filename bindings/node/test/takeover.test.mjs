@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { offerTakeover, Receiver, send, takeOver } from 'sendfd';
-import { fails, leaksNothing, node, receive, sig, text } from './helpers.mjs';
+import { fails, leaksNothing, need, node, python, receive, sig, text } from './helpers.mjs';
 
 const answering = (words) =>
   http.createServer((_request, response) => {
@@ -194,4 +194,91 @@ describe('the new one', () => {
       await once(receiver, 'close');
     });
   });
+});
+
+const inPython = `
+import http.server, sys, threading, sendfd
+from sendfd import takeover
+
+sig, old = map(int, sys.argv[1:])
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"python")
+
+    def log_message(self, *_):
+        pass
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = False
+
+with takeover.take_or_listen({"http": ("127.0.0.1", 0)}, old=old or None, sig=sig) as taken:
+    listener = taken.sockets["http"]
+    server = Server(listener.getsockname(), Handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
+    threading.Thread(target=server.serve_forever, args=[0.01]).start()
+    taken.serving()
+    assert taken.wait_left(60)
+with takeover.Offer(sig, {"http": listener}, leave=server.shutdown) as offer:
+    print(listener.getsockname()[1], flush=True)
+    offer.left.wait()
+    # It waits for its threads.
+    server.server_close()
+`;
+
+test('from a server in Python to one in Node and back, under load: no request is lost', async (t) => {
+  if (!need(t, 'python')) return;
+  const first = python(t, inPython, sig, 0);
+  const port = Number(await first.line());
+  const answers = { python: 0, node: 0 };
+  let ended = false;
+  const client = async () => {
+    while (!ended) {
+      const socket = net.connect(port, '127.0.0.1');
+      socket.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n');
+      const answer = await text(socket);
+      const [, words] = /^HTTP\/1.[01] 200 .*\r\n\r\n(python|node)$/s.exec(answer) ?? [];
+      assert.ok(words, `answered: ${answer}`);
+      answers[words]++;
+    }
+  };
+  const clients = Promise.all([client(), client(), client(), client()]);
+  // A client that fails is heard of below.
+  clients.catch(() => {});
+  const until = async (words) => {
+    const before = answers[words];
+    while (answers[words] < before + 20) {
+      await Promise.race([clients, new Promise((resolve) => setTimeout(resolve, 5))]);
+    }
+  };
+  await until('python');
+  const second = node(
+    t,
+    `import http from 'node:http';
+     import { once } from 'node:events';
+     import { offerTakeover, takeOver } from 'sendfd';
+     const server = http.createServer((_, response) => {
+       response.useChunkedEncodingByDefault = false;
+       response.end('node');
+     });
+     const old = await takeOver(${first.pid}, ${sig});
+     old.server('http', server);
+     await once(server, 'listening');
+     await old.serving();
+     const left = offerTakeover(${sig}, { http: server });
+     console.log('serves');
+     await left;`,
+  );
+  assert.equal(await second.line(), 'serves');
+  await first.exited();
+  await until('node');
+  const third = python(t, inPython, sig, second.pid);
+  assert.equal(Number(await third.line()), port);
+  await second.exited();
+  await until('python');
+  ended = true;
+  await clients;
 });
