@@ -3,8 +3,8 @@
 Usage: python serve_wsgi.py PORT
 
 Each connection that arrives at PORT (0 to 29, RTMIN+n, or a signal) is answered in a thread of its
-own. SIGTERM ends it, after what is being answered. A client that says nothing is let go after
-ten seconds.
+own. SIGTERM ends it, after it has answered what was sent before. A client that says nothing is let
+go after ten seconds.
 """
 
 import signal
@@ -38,7 +38,7 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
 def main() -> None:
     """Serve what arrives."""
     with Server() as server, sendfd.Receiver(sendfd.parse_port(sys.argv[1])) as receiver:
-        signal.signal(signal.SIGTERM, lambda *_: receiver.close())
+        signal.signal(signal.SIGTERM, lambda *_: receiver.retire())
         for message in receiver:
             with message:
                 connection = message.socket(timeout=None)

@@ -1,10 +1,11 @@
 //! A received message, and what Python makes of its descriptors.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyIndexError, PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,13 +13,8 @@ use pyo3::types::{IntoPyDict, PyBytes, PyTuple, PyType};
 use rustix::fs::{OFlags, fcntl_getfl};
 use sendfd_core::{Credentials, Incoming, MAX_DATA, MAX_FDS, Path, Room};
 
-/// A received message. It owns its descriptors, which are close-on-exec, until they are taken.
-///
-/// Take them with socket(), open(), detach() or detach_all(). As a context manager it closes those that
-/// were not taken; if it is forgotten, they are closed with a ResourceWarning.
-///
-/// pid, uid and gid say who sent it, vouched for by the kernel. Threads may share a message.
-#[pyclass(module = "sendfd", frozen)]
+/// A received message. What it says when it is forgotten is added to it in Python.
+#[pyclass(module = "sendfd._sendfd", subclass, frozen)]
 pub(crate) struct Message {
     /// One for each descriptor, in the order sent; `None` once it was taken or closed.
     slots: Mutex<Vec<Option<OwnedFd>>>,
@@ -39,6 +35,17 @@ impl Message {
             sender: Credentials::default(),
             path: Path::Pidfd,
         }
+    }
+
+    /// The Python object: of the subclass, which can say where it came from when it is forgotten.
+    pub(crate) fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CLASS.import(py, "sendfd._message", "Message")?;
+        ARRIVED.set(Some(self));
+        let made = class.call0();
+        // If that failed, it is closed here.
+        ARRIVED.set(None);
+        made.map(Bound::unbind)
     }
 
     fn slots(&self) -> MutexGuard<'_, Vec<Option<OwnedFd>>> {
@@ -72,6 +79,11 @@ impl Message {
             }
         }
     }
+}
+
+thread_local! {
+    /// On its way from `into_python` to `new`.
+    static ARRIVED: Cell<Option<Message>> = const { Cell::new(None) };
 }
 
 fn gone(index: usize) -> PyErr {
@@ -110,6 +122,13 @@ impl Room for Message {
 
 #[pymethods]
 impl Message {
+    #[new]
+    fn new() -> PyResult<Self> {
+        ARRIVED
+            .take()
+            .ok_or_else(|| PyTypeError::new_err("a message is received, and cannot be made"))
+    }
+
     /// The descriptors, in the order sent; None for those that were taken or closed.
     #[getter]
     fn fds<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
@@ -272,34 +291,5 @@ impl Message {
         }
         let _ = write!(text, " path='{}'>", self.path.as_str());
         Ok(text)
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let left: Vec<_> = slots.iter().flatten().map(AsRawFd::as_raw_fd).collect();
-        if left.is_empty() {
-            return;
-        }
-        let text = format!(
-            "unclosed descriptors {left:?} of a sendfd.Message from process {}",
-            self.sender.pid
-        );
-        Python::try_attach(|py| warn(py, &text));
-    }
-}
-
-/// Issues a ResourceWarning where an exception may be on its way, and none may come out.
-fn warn(py: Python<'_>, text: &str) {
-    let pending = PyErr::take(py);
-    let category = py.get_type::<PyResourceWarning>();
-    if let Ok(text) = std::ffi::CString::new(text)
-        && let Err(error) = PyErr::warn(py, &category, &text, 1)
-    {
-        error.write_unraisable(py, None);
-    }
-    if let Some(error) = pending {
-        error.restore(py);
     }
 }

@@ -67,16 +67,17 @@ impl Receiver {
     ///
     /// Raises BlockingIOError if there is no message and timeout is 0; TimeoutError if none came in
     /// time; OSError (EMFILE) if this process's descriptor table is full, and the message stays;
-    /// OSError (EBADF) if the receiver is closed or belongs to the parent of this process;
-    /// ValueError for a timeout below 0. Nothing is lost on an error.
+    /// OSError (EBADF) if the receiver is closed or belongs to the parent of this process; OSError
+    /// (ESHUTDOWN) if it has retired and the last message was received; ValueError for a timeout below
+    /// 0. Nothing is lost on an error.
     #[pyo3(signature = (timeout=None))]
-    fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Message> {
+    fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let wait = limit(timeout)?;
         blocks(py, wait, "sendfd.Receiver.recv")?;
         let receiver = self.get()?;
         let mut message = Message::empty();
         interruptible(py, wait, |wait| receiver.recv_into(&mut message, wait))?;
-        Ok(message)
+        message.into_python(py)
     }
 
     /// Receive up to so many messages. Blocks until there is one, as recv() does, and then takes what is
@@ -89,7 +90,7 @@ impl Receiver {
         py: Python<'_>,
         count: usize,
         timeout: Option<f64>,
-    ) -> PyResult<Vec<Message>> {
+    ) -> PyResult<Vec<Py<PyAny>>> {
         if count == 0 {
             return Err(PyValueError::new_err("the count must be 1 or more"));
         }
@@ -100,15 +101,16 @@ impl Receiver {
         let mut messages: Vec<_> = (0..count.min(MOST)).map(|_| Message::empty()).collect();
         let taken = interruptible(py, wait, |wait| receiver.recv_many(&mut messages, wait))?;
         messages.truncate(taken);
-        Ok(messages)
+        let each = messages.into_iter();
+        each.map(|message| message.into_python(py)).collect()
     }
 
     /// Receive one message, or None where recv(0) would raise BlockingIOError.
-    fn _recv_nowait(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+    fn _recv_nowait(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let receiver = self.get()?;
         let mut message = Message::empty();
         match py.detach(|| receiver.recv_into(&mut message, Wait::Never)) {
-            Ok(()) => Ok(Some(message)),
+            Ok(()) => message.into_python(py).map(Some),
             Err(error) if matches!(error.cause(), Cause::Empty | Cause::Interrupted) => Ok(None),
             Err(error) => Err(os_error(error)),
         }
@@ -133,6 +135,19 @@ impl Receiver {
     #[getter]
     fn dropped(&self) -> u64 {
         self.lock().as_ref().map_or(0, |open| open.dropped())
+    }
+
+    /// Stop accepting, and go on receiving.
+    ///
+    /// From now on senders get ConnectionRefusedError, or reach whoever listens at the signal next, which
+    /// may be a new receiver of this process. What was sent before is received to the last message:
+    /// then iterations end, and recv(), recv_many() and arecv() raise OSError (ESHUTDOWN). Close it
+    /// after that. Threads and tasks that wait are woken when there is nothing left for them.
+    ///
+    /// Does not block, and may be called from a signal handler of Python's; to retire twice does nothing.
+    /// Raises OSError (EBADF) if the receiver is closed or belongs to the parent of this process.
+    fn retire(&self) -> PyResult<()> {
+        self.get()?.retire().map_err(os_error)
     }
 
     /// Stop listening.
@@ -160,18 +175,21 @@ impl Receiver {
         slf
     }
 
-    /// The next message; the iteration ends when the receiver is closed.
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+    /// The next message; the iteration ends when the receiver is closed, or has retired and is empty.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let Some(receiver) = self.lock().clone() else {
             return Ok(None);
         };
         let mut message = Message::empty();
+        let mut was_last = false;
         let received = interruptible(py, Wait::Forever, |wait| {
-            receiver.recv_into(&mut message, wait)
+            receiver
+                .recv_into(&mut message, wait)
+                .inspect_err(|error| was_last = error.cause() == Cause::Retired)
         });
         match received {
-            Ok(()) => Ok(Some(message)),
-            Err(_) if self.closed() => Ok(None),
+            Ok(()) => message.into_python(py).map(Some),
+            Err(_) if was_last || self.closed() => Ok(None),
             Err(error) => Err(error),
         }
     }

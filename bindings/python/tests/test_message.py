@@ -71,6 +71,8 @@ def test_what_is_forgotten_is_closed_with_a_warning(receiver: sendfd.Receiver, n
         del message
         gc.collect()
     assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert isinstance(caught[0].source, sendfd.Message)
     assert not is_open(one)
     assert not is_open(two)
 

@@ -27,14 +27,16 @@ TimeoutError       the timeout ran out
 OSError            EINVAL: not a real-time signal, a pid below 1, no descriptors or more
                    than MAX_FDS; EBADF: a descriptor is not open, something is closed or
                    inherited through fork; ETOOMANYREFS: too many descriptors in flight;
+                   ESHUTDOWN: a receiver has retired and given out its last message;
                    EMSGSIZE: more than MAX_DATA bytes; EADDRINUSE: this process listens
                    there already; EOPNOTSUPP: a path is not offered; EMFILE, ENFILE,
                    ENOMEM: as the kernel says
 ================== =======================================================================
 """
 
+from ._message import Message
 from ._receiver import Receiver
-from ._sendfd import MAX_DATA, MAX_FDS, Message, Target, asend, send
+from ._sendfd import MAX_DATA, MAX_FDS, Target, asend, send
 from ._sendfd import VERSION as __version__
 
 # What not every program needs is imported when it is first named, so that importing this is light.

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
+    from ._message import Message
     from ._receiver import Receiver
-    from ._sendfd import Message, Outbound
+    from ._sendfd import Outbound
 
 # How many messages are taken or sent in a row without letting other tasks run.
 _TURN = 32

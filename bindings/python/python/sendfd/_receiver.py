@@ -10,7 +10,7 @@ from . import _sendfd
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._loops import Reader, TrioTurns
-    from ._sendfd import Message
+    from ._message import Message
 
 
 class Receiver(_sendfd.Receiver):
@@ -25,7 +25,8 @@ class Receiver(_sendfd.Receiver):
     listens there already, EMFILE, ENFILE, ENOMEM as the kernel says. It does not block.
 
     A receiver owns five descriptors, and one for each sender of the name path, all close-on-exec.
-    It is a context manager, and iterates over messages until it is closed. Threads may share it. In
+    It is a context manager, and iterates over messages until it is closed, or has retired and given
+    out the last one. Threads may share it. In
     a forked child it receives nothing (EBADF); the child may open its own.
     """
 
@@ -44,7 +45,7 @@ class Receiver(_sendfd.Receiver):
         return await _loops.receive(self)
 
     def __aiter__(self) -> Receiver:
-        """Iterate over messages, in a coroutine, until the receiver is closed.
+        """Iterate over messages, in a coroutine, until it is closed or, retired, empty.
 
         A descriptor table that is full does not end the iteration: it is reported once, to the
         logger "sendfd", and the next message is received when there is room.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from ._sendfd import Message
+    from ._message import Message
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 

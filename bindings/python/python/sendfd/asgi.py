@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -24,8 +23,8 @@ from typing import Any
 import uvicorn
 
 from . import aio
+from ._message import Message
 from ._receiver import Receiver
-from ._sendfd import Message
 from ._signals import parse_port
 
 _logger = logging.getLogger("uvicorn.error")
@@ -89,25 +88,13 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Receive what was sent, and stop gracefully."""
         if self._receiver is not None and self._taking is not None:
-            await self._stop_receiving(self._receiver)
+            self._receiver.retire()
             await self._taking
             while self._adopting:
                 await asyncio.sleep(0)
             await self._hear_first_requests()
             self._receiver.close()
         await super().shutdown(sockets=sockets)
-
-    async def _stop_receiving(self, receiver: Receiver) -> None:
-        retire = getattr(receiver, "retire", None)
-        if retire is not None:
-            retire()
-            return
-        # What is sent from the last look until it is closed is lost then.
-        poll = select.poll()
-        poll.register(receiver, select.POLLIN)
-        while poll.poll(0):
-            await asyncio.sleep(0)
-        receiver.close()
 
     async def _hear_first_requests(self) -> None:
         """Wait for those that uvicorn would close unheard: it takes them for idle."""

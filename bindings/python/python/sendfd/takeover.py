@@ -32,8 +32,9 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ._message import Message
 from ._receiver import Receiver
-from ._sendfd import MAX_FDS, Message, send
+from ._sendfd import MAX_FDS, send
 
 if TYPE_CHECKING:
     from ._sendfd import _HasPid
@@ -227,6 +228,7 @@ class Offer:
                     threading.Thread(
                         target=self._answer, args=[asking], name="sendfd.takeover", daemon=True
                     ).start()
+        self._receiver.close()
 
     def _refuse(self, message: Message, words: str) -> None:
         with contextlib.suppress(OSError), message.socket(timeout=0) as asking:
@@ -241,7 +243,8 @@ class Offer:
             asking.close()
             self._busy = False
             return
-        self._receiver.close()
+        # Who asked meanwhile is told that another took over; then the thread closes it.
+        self._receiver.retire()
         self._close_sockets()
         self._end = asking
         self.left.set()
