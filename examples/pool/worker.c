@@ -100,15 +100,18 @@ int main(void)
                               .data = data};
     struct pollfd ready = {.fd = sendfd_receiver_fd(receiver), .events = POLLIN};
 
-    while (!ending) {
+    /* Retired, it still receives what was sent before, to the last, and then -ESHUTDOWN. */
+    while (err != -ESHUTDOWN) {
         ppoll(&ready, 1, NULL, &waiting);
+        if (ending)
+            sendfd_receiver_retire(receiver);
         while ((err = sendfd_receiver_recv(receiver, &message, 0)) == 0) {
             for (unsigned i = 0; i < message.nfds; i++) {
                 serve(fds[i]);
                 close(fds[i]); /* what arrives is ours */
             }
         }
-        if (err != -EAGAIN)
+        if (err != -EAGAIN && err != -ESHUTDOWN)
             fail("cannot receive", err);
     }
     sendfd_receiver_close(receiver);

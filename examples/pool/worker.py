@@ -4,33 +4,19 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 
 import sendfd
 
 
 def main() -> None:
     """Answer on every connection that arrives, until SIGTERM."""
-    receiver = sendfd.Receiver(int(os.environ["SENDFD_PORT"]))
-    ending = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ending.set())
-    with receiver:
-        while message := take(receiver, ending):
+    with sendfd.Receiver(int(os.environ["SENDFD_PORT"])) as receiver:
+        # What was sent is still received, and then the iteration ends.
+        signal.signal(signal.SIGTERM, lambda *_: receiver.retire())
+        for message in receiver:
             # A client that went away is no reason to stop.
             with contextlib.suppress(OSError), message, message.socket() as connection:
                 answer(connection)
-
-
-def take(receiver: sendfd.Receiver, ending: threading.Event) -> sendfd.Message | None:
-    """Wait for the next message; nothing once it was told to end and has served what there was."""
-    while True:
-        last = ending.is_set()
-        try:
-            # The signal may come just before the wait, so that no wait is for ever.
-            return receiver.recv(timeout=0 if last else 0.2)
-        except (TimeoutError, BlockingIOError):
-            if last:
-                return None
 
 
 def answer(connection: socket.socket) -> None:

@@ -3,45 +3,40 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use sendfd_core::{Cause, Message, Port, Receiver, Wait};
+use sendfd_core::{Cause, Port, Receiver, Wait};
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sig = std::env::var("SENDFD_PORT")?.parse()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&stop))?;
-
-    let receiver = Receiver::open(Port::from_signal(sig)?)?;
-    // Told to stop, it still serves what was sent before.
-    while let Some(message) = next(&receiver, &stop)? {
-        for fd in message.fds {
-            // A client that went away is no reason to stop.
-            let _ = answer(TcpStream::from(fd));
-        }
-    }
-    Ok(())
-}
-
-/// The next message; nothing once it was told to stop and has served what there was.
-fn next(receiver: &Receiver, stop: &AtomicBool) -> sendfd_core::Result<Option<Message>> {
-    loop {
-        let ending = stop.load(Ordering::Relaxed);
-        // The signal may come just before the wait, so that no wait is for ever.
-        let wait = if ending {
-            Wait::Never
+    let receiver = Arc::new(Receiver::open(Port::from_signal(sig)?)?);
+    let mut signals = Signals::new([SIGTERM])?;
+    let retiring = Arc::clone(&receiver);
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            retiring.retire()
         } else {
-            Wait::For(Duration::from_millis(200))
-        };
-        match receiver.recv(wait) {
-            Ok(message) => return Ok(Some(message)),
-            Err(error) if error.raw_os_error() == rustix::io::Errno::AGAIN.raw_os_error() => {
-                return Ok(None);
+            Ok(())
+        }
+    });
+    loop {
+        match receiver.recv(Wait::Forever) {
+            Ok(message) => {
+                for fd in message.fds {
+                    // A client that went away is no reason to stop.
+                    let _ = answer(TcpStream::from(fd));
+                }
             }
             Err(error) => match error.cause() {
-                Cause::NeverCame | Cause::Interrupted | Cause::TableFull => {}
-                _ => return Err(error),
+                // Told to stop, it has served all that was sent before.
+                Cause::Retired => return Ok(()),
+                Cause::Interrupted => {}
+                // The message waits.
+                Cause::TableFull => thread::sleep(Duration::from_millis(10)),
+                _ => return Err(error.into()),
             },
         }
     }

@@ -13,23 +13,14 @@ async def main() -> None:
     """Answer on every connection that arrives, all at the same time, until SIGTERM."""
     answers: set[asyncio.Task[None]] = set()
 
-    def start(message: sendfd.Message) -> None:
-        with contextlib.suppress(OSError), message:
-            task = asyncio.create_task(answer(message.socket()))
-            answers.add(task)
-            task.add_done_callback(answers.discard)
-
-    def end() -> None:
-        # What was sent is served. Closing ends the iteration.
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                start(receiver.recv(timeout=0))
-        receiver.close()
-
     with sendfd.Receiver(int(os.environ["SENDFD_PORT"])) as receiver:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
+        # What was sent is still received, and then the iteration ends.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, receiver.retire)
         async for message in receiver:
-            start(message)
+            with contextlib.suppress(OSError), message:
+                task = asyncio.create_task(answer(message.socket()))
+                answers.add(task)
+                task.add_done_callback(answers.discard)
     await asyncio.gather(*answers)
 
 
