@@ -8,23 +8,23 @@ let target = null;
 
 /** One after the other: an answer that came too late for its `recv` is the next one's. */
 class Incoming {
-  constructor(receiver) {
-    this.receiver = receiver;
+  constructor(sig) {
+    this.receiver = new sendfd.Receiver(sig);
     this.iterator = this.receiver[Symbol.asyncIterator]();
     this.next = null;
   }
 
-  async recv(ms, late = ms === 0 ? 11 : 110) {
+  async recv(ms) {
     this.next ??= this.iterator.next();
     let timer;
-    const time = new Promise((resolve) => {
+    const late = new Promise((resolve) => {
       timer = setTimeout(resolve, ms, null);
     });
     const settled = this.next.finally(() => {
       this.next = null;
     });
-    const result = await Promise.race([settled, time]).finally(() => clearTimeout(timer));
-    if (result === null) throw failure(late, 'no message came');
+    const result = await Promise.race([settled, late]).finally(() => clearTimeout(timer));
+    if (result === null) throw failure(ms === 0 ? 11 : 110, 'no message came');
     if (result.done) throw failure(108, 'retired or closed');
     return result.value;
   }
@@ -58,26 +58,17 @@ async function recv(words, sig) {
 }
 
 const verbs = {
-  self: () => 'language=node signals=yes',
+  self: () => 'language=node signals=no',
   open: (_, sig) => {
-    receivers.set(sig, new Incoming(new sendfd.Receiver(sig)));
+    receivers.set(sig, new Incoming(sig));
   },
   recv,
   close: (_, sig) => {
     receivers.get(sig).receiver.close();
     receivers.delete(sig);
   },
-  listen: (_, sig) => {
-    receivers.set(sig, new Incoming(sendfd.listen(sig)));
-  },
-  take: async (words, sig) => {
-    const message = await receivers.get(sig).recv(Number(words.ms ?? 0), 11);
-    messages.push(message);
-    return `pid=${message.pid} uid=${message.uid} at=${message.fd}`;
-  },
-  unlisten: (_, sig) => {
-    sendfd.unlisten(sig);
-    receivers.delete(sig);
+  listen: () => {
+    throw failure(38, 'JavaScript cannot take a real-time signal with its value');
   },
   forget: () => {
     for (const message of messages.splice(0)) message.close();
