@@ -18,12 +18,6 @@ WORKERS = \
     "python-asyncio=.venv/bin/python examples/pool/worker_asyncio.py" \
     "node=node bindings/node/examples/pool/worker.mjs"
 
-# Senders in other languages, for the tests in a kernel that has the call.
-SENDERS = \
-    "c=$(abspath build/tests/senders/send)" \
-    "python=$(abspath .venv/bin/python) $(abspath tests/senders/send.py)" \
-    "node=$(shell command -v node) $(abspath tests/senders/send.mjs)"
-
 # The evidence: what is not a matter of seconds, and what needs every language at once.
 EVIDENCE = conformance faults model
 
@@ -37,7 +31,7 @@ help:
 	@echo 'make conformance     every language to every language, also with something taken from them'
 	@echo 'make faults      every system call of the library fails once at each place'
 	@echo 'make model       the protocol of retire, reopen, fork and full tables, in every order of events'
-	@echo 'make test-kernel     build a kernel with sendfd(2), and test it and the library in it'
+	@echo 'make test-kernel     build kernels with sendfd(2), and test it and the library in them'
 	@echo 'make lint        formatting, clippy, and what else reads code'
 	@echo 'make fuzz SECS=60    random sequences of calls of the C library'
 	@echo 'make bench       timings against other ways, as ratios'
@@ -124,13 +118,11 @@ build/tests/%: need-rust need-cc
 	@$(MAKE) --no-print-directory -C sendfd-capi $(abspath $@)
 
 # kernel/build says what it needs, and as root installs it.
-test-kernel: need-rust need-cc need-python need-node build/tests/senders/send
-	$(MAKE) --no-print-directory -C bindings/python setup
-	$(MAKE) --no-print-directory -C bindings/node setup
+test-kernel: need-rust need-cc bindings build/tests/senders/send
 	@echo '== sendfd(2)'
 	kernel/test
-	@echo '== the library, in a kernel with sendfd(2) and in one without'
-	tests/in-kernel $(SENDERS)
+	@echo '== the library, in kernels with sendfd(2) and in one without'
+	@$(MAKE) --no-print-directory -C tests kernel
 
 bench-kernel:
 	kernel/bench

@@ -2,9 +2,9 @@
 /*
  * Many senders, and targets that die, exec and unshare at random: stress SECONDS [SEED]
  *
- * Fails if a target is killed by the signal, finds a number that is not the
- * descriptor sent, or is told EBUSY by dup2(); if a sender gets an error that it
- * should not; or if the system has more files open afterwards than before.
+ * Fails if a target is killed by the signal, or finds a number that is not the
+ * descriptor sent; if a sender gets an error that it should not; or if the system
+ * has more files open afterwards than before.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,6 +31,9 @@
 #define TARGETS 8
 #define PASSENGER_SIZE 424242
 
+#define SA_EXPECTFD 0x1000
+#define SI_SENDFD 0x81
+
 enum kind { WAITS, HANDLES, READS_SIGNALFD, HAS_THREADS, SHARES_TABLE, GUESSES, KINDS };
 static const char *const kind_names[] = {
 	"sigtimedwait", "handler", "signalfd", "threads", "shared table", "guesses",
@@ -42,12 +45,13 @@ struct shared {
 	atomic_int targets[TARGETS];
 	atomic_int over, failed;
 	atomic_long sent, refused, gone, queue_full, table_full;
+	/* A handler that is told -1 because the table is full has lost a file. */
 	atomic_long received[KINDS], lost[KINDS];
 	atomic_long execs, unshares, deaths;
 };
 
 static struct shared *shared;
-static long nr;
+static long nr, pidfd_nr;
 static unsigned int seed;
 
 static unsigned int pick(unsigned int n)
@@ -80,6 +84,23 @@ static int passenger(void)
 	return fd;
 }
 
+/* Either call, which differ in how the target is named */
+static int send_to(pid_t pid, int fd)
+{
+	int pidfd, result, error;
+
+	if (pick(2))
+		return syscall(nr, pid, SIG, fd);
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return -1;
+	result = syscall(pidfd_nr, pidfd, SIG, fd, 0);
+	error = errno;
+	close(pidfd);
+	errno = error;
+	return result;
+}
+
 static void sender(void)
 {
 	int fd = passenger();
@@ -87,7 +108,7 @@ static void sender(void)
 	while (!atomic_load(&shared->over)) {
 		pid_t pid = atomic_load(&shared->targets[pick(TARGETS)]);
 
-		if (pid <= 0 || !syscall(nr, pid, SIG, fd)) {
+		if (pid <= 0 || !send_to(pid, fd)) {
 			atomic_fetch_add(&shared->sent, pid > 0);
 		} else if (errno == ECONNREFUSED) {
 			atomic_fetch_add(&shared->refused, 1);
@@ -95,9 +116,6 @@ static void sender(void)
 			atomic_fetch_add(&shared->gone, 1);
 		} else if (errno == EAGAIN) {
 			atomic_fetch_add(&shared->queue_full, 1);
-			sched_yield();
-		} else if (errno == EMFILE) {
-			atomic_fetch_add(&shared->table_full, 1);
 			sched_yield();
 		} else {
 			fail("sendfd: %s", strerror(errno));
@@ -114,19 +132,19 @@ static void sender(void)
 static enum kind kind;
 
 /* Signal handlers come here too. */
-static void received(int fd)
+static void received(int code, int error, int fd)
 {
 	struct stat st;
 
 	atomic_fetch_add(&shared->received[kind], 1);
-	if (fcntl(fd, F_GETFD) == FD_CLOEXEC && !fstat(fd, &st) && st.st_size == PASSENGER_SIZE) {
-		close(fd);
-	} else if (kind == SHARES_TABLE || kind == GUESSES) {
-		/* its own doing: it left that table, or put something else there */
+	if (code != SI_SENDFD)
+		fail("%s: si_code %d", kind_names[kind], code);
+	if (kind == HANDLES && fd == -1 && error == EMFILE)
 		atomic_fetch_add(&shared->lost[kind], 1);
-	} else {
+	else if (fcntl(fd, F_GETFD) == FD_CLOEXEC && !fstat(fd, &st) && st.st_size == PASSENGER_SIZE)
+		close(fd);
+	else
 		fail("%s: %d is not what was sent", kind_names[kind], fd);
-	}
 }
 
 static void handler(int sig, siginfo_t *info, void *context)
@@ -134,7 +152,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 	int error = errno;
 
 	(void)sig, (void)context;
-	received(info->si_value.sival_int);
+	received(info->si_code, info->si_errno, info->si_value.sival_int);
 	errno = error;
 }
 
@@ -147,7 +165,9 @@ static void receive_some(int count)
 	sigemptyset(&set);
 	sigaddset(&set, SIG);
 	while (count-- && sigtimedwait(&set, &info, &moment) == SIG)
-		received(info.si_value.sival_int);
+		received(info.si_code, info.si_errno, info.si_value.sival_int);
+	if (count >= 0 && errno == EMFILE)
+		atomic_fetch_add(&shared->table_full, 1);
 }
 
 static void *receiving_thread(void *arg)
@@ -164,7 +184,9 @@ static void read_signalfd(int sfd)
 	ssize_t n = read(sfd, info, sizeof(info));
 
 	for (ssize_t i = 0; i < n / (ssize_t)sizeof(*info); i++)
-		received(info[i].ssi_int);
+		received(info[i].ssi_code, info[i].ssi_errno, info[i].ssi_int);
+	if (n < 0 && errno == EMFILE)
+		atomic_fetch_add(&shared->table_full, 1);
 	if (n < 0)
 		sched_yield();
 }
@@ -186,7 +208,7 @@ static void guess(void)
 {
 	int fd = dup(2);
 
-	/* What comes next may just have been given to a descriptor that was sent. */
+	/* Nothing of what was sent is there before the signal was taken. */
 	if (fd < 0)
 		return;
 	for (int i = 0; i < 4; i++)
@@ -194,6 +216,23 @@ static void guess(void)
 			fail("dup3: a number was seen before its file");
 	for (int i = 0; i < 4; i++)
 		close(fd + i);
+}
+
+/* A table in which there is room for nothing more, for a moment */
+static void be_full(int sfd)
+{
+	struct rlimit before, none = { 0 };
+
+	getrlimit(RLIMIT_NOFILE, &before);
+	none.rlim_max = before.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &none);
+	if (sfd >= 0)
+		read_signalfd(sfd);
+	else if (kind == HANDLES)
+		usleep(1000);
+	else
+		receive_some(1);
+	setrlimit(RLIMIT_NOFILE, &before);
 }
 
 /* Leaves the table to a child, which looks at it a little longer */
@@ -216,7 +255,7 @@ static void share_and_unshare(void)
 
 static void run_target(void)
 {
-	struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART };
+	struct sigaction action = { .sa_flags = SA_EXPECTFD | SA_SIGINFO | SA_RESTART };
 	struct rlimit files = { 64 << pick(5), 1024 };
 	/* The queue is the user's, how much of it one may fill is the target's. */
 	struct rlimit signals = { pick(4) ? RLIM_INFINITY : 50, RLIM_INFINITY };
@@ -229,12 +268,14 @@ static void run_target(void)
 	setrlimit(RLIMIT_SIGPENDING, &signals);
 	sigemptyset(&set);
 	sigaddset(&set, SIG);
-	if (kind == HANDLES) {
-		sigaction(SIG, &action, NULL);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (kind == HANDLES)
+		action.sa_sigaction = handler;
+	else
+		action.sa_handler = SIG_DFL;
+	sigaction(SIG, &action, NULL);
+	if (kind == HANDLES)
 		sigprocmask(SIG_UNBLOCK, &set, NULL);
-	} else {
-		sigprocmask(SIG_BLOCK, &set, NULL);
-	}
 	if (kind == READS_SIGNALFD)
 		sfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (kind == HAS_THREADS)
@@ -243,6 +284,8 @@ static void run_target(void)
 
 	for (unsigned int left = 1 + pick(300); left && !atomic_load(&shared->over); left--) {
 		use_table();
+		if (kind != HAS_THREADS && !pick(16))
+			be_full(sfd);
 		if (kind == WAITS || kind == HAS_THREADS)
 			receive_some(pick(40));
 		if (kind == READS_SIGNALFD)
@@ -275,11 +318,12 @@ static void run_target(void)
 		_exit(0);
 	default:
 		atomic_fetch_add(&shared->execs, 1);
-		char number[16], again[16];
+		char number[16], pidfd_number[16], again[16];
 
 		snprintf(number, sizeof(number), "%ld", nr);
+		snprintf(pidfd_number, sizeof(pidfd_number), "%ld", pidfd_nr);
 		snprintf(again, sizeof(again), "%u", pick(1 << 30));
-		execl("/proc/self/exe", "stress", "target", number, again, NULL);
+		execl("/proc/self/exe", "stress", "target", number, pidfd_number, again, NULL);
 		_exit(3);
 	}
 }
@@ -331,15 +375,23 @@ static void supervise(time_t until)
 	}
 }
 
+/* The first number in a file, or -1 */
+static long read_number(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	long number = -1;
+
+	if (file) {
+		if (fscanf(file, "%ld", &number) != 1)
+			number = -1;
+		fclose(file);
+	}
+	return number;
+}
+
 static long open_files(void)
 {
-	FILE *file = fopen("/proc/sys/fs/file-nr", "r");
-	long count = -1;
-
-	if (!file || fscanf(file, "%ld", &count) != 1)
-		exit(3);
-	fclose(file);
-	return count;
+	return read_number("/proc/sys/fs/file-nr");
 }
 
 static int report(long before)
@@ -351,11 +403,11 @@ static int report(long before)
 	for (int i = 0; i < 50 && (after = open_files()) > before + slack; i++)
 		usleep(100000);
 	for (int i = 0; i < KINDS; i++) {
-		printf("%-14s %8ld received %6ld of them lost by its own doing\n", kind_names[i],
+		printf("%-14s %8ld received %6ld of them lost to a full table\n", kind_names[i],
 		       shared->received[i], shared->lost[i]);
 		received += shared->received[i];
 	}
-	printf("%ld sent, %ld received, %ld refused, %ld gone, %ld queue full, %ld table full\n",
+	printf("%ld sent, %ld received, %ld refused, %ld gone, %ld queue full, %ld times table full\n",
 	       shared->sent, received, shared->refused, shared->gone, shared->queue_full, shared->table_full);
 	printf("%ld execs, %ld unshares, %ld deaths\n", shared->execs, shared->unshares, shared->deaths);
 	printf("%ld open files before, %ld after\n", before, after);
@@ -364,7 +416,8 @@ static int report(long before)
 		return 1;
 	}
 	/* A run in which little happened has shown nothing. */
-	if (shared->sent < 1000 || received < 500 || shared->execs < 5 || shared->unshares < 5) {
+	if (shared->sent < 1000 || received < 500 || shared->execs < 5 || shared->unshares < 5 ||
+	    shared->table_full < 5) {
 		printf("too little happened\n");
 		return 1;
 	}
@@ -383,22 +436,22 @@ static void map_shared(void)
 int main(int argc, char **argv)
 {
 	pid_t senders[SENDERS];
-	FILE *file;
 	long before;
 	int fd;
 
-	if (argc == 4 && !strcmp(argv[1], "target")) {
+	if (argc == 5 && !strcmp(argv[1], "target")) {
 		nr = atol(argv[2]);
-		seed = atoi(argv[3]);
+		pidfd_nr = atol(argv[3]);
+		seed = atoi(argv[4]);
 		map_shared();
 		run_target();
 	}
-	file = fopen("/proc/sys/kernel/sendfd_nr", "r");
-	if (argc < 2 || !file || fscanf(file, "%ld", &nr) != 1) {
-		fprintf(stderr, "usage: stress SECONDS [SEED], on a kernel that has the call\n");
+	nr = read_number("/proc/sys/kernel/sendfd_nr");
+	pidfd_nr = read_number("/proc/sys/kernel/pidfd_sendfd_nr");
+	if (argc < 2 || nr < 0 || pidfd_nr < 0) {
+		fprintf(stderr, "usage: stress SECONDS [SEED], on a kernel that has the calls\n");
 		return 2;
 	}
-	fclose(file);
 	fd = memfd_create("shared", 0);
 	if (fd < 0 || dup2(fd, SHARED_FD) < 0 || ftruncate(SHARED_FD, sizeof(*shared)))
 		return 3;

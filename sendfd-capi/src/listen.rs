@@ -7,16 +7,31 @@ use sendfd_core::Port;
 use crate::boundary::status;
 use crate::memory;
 
+/// si_code of a signal by which the kernel itself delivered a descriptor. No process can send such a
+/// one to another.
+pub const SENDFD_SI_SENDFD: c_int = 0x81;
+
+const _: () = assert!(SENDFD_SI_SENDFD == sendfd_core::SI_SENDFD);
+
 /// Signal mode: from now on each descriptor that is sent to this process at the real-time signal
-/// sig raises sig in it. si_code is SI_QUEUE, si_pid and si_uid are the sender's, vouched for by
-/// the kernel, and si_value.sival_int is the number of the descriptor, which is open in this
-/// process, close-on-exec, and owned by it: whoever takes the signal closes the descriptor.
+/// sig raises sig in it. si_pid and si_uid are the sender's, vouched for by the kernel, and
+/// si_value.sival_int is the number of the descriptor, which is open in this process,
+/// close-on-exec, and owned by it: whoever takes the signal closes the descriptor. si_code is
+/// SENDFD_SI_SENDFD where the kernel did it, else SI_QUEUE.
 ///
-/// Arrange for the signal before the call: install a handler, or block it in all threads and take
-/// it with sigwaitinfo or a signalfd. A real-time signal that nobody asked for kills the process.
-/// A message of several descriptors raises a signal for each, in order; tags and data do not
-/// arrive. While the queue of signals (RLIMIT_SIGPENDING) or the descriptor table is full, messages
-/// wait: nothing is lost, and senders get -EAGAIN once the inbox is full too.
+/// Arrange for the signal before the call: install a handler (with SA_SIGINFO), or block it in all
+/// threads and take it with sigwaitinfo or a signalfd. A real-time signal that nobody asked for
+/// kills the process. Who sets another handler later calls this again. Tags and data do not arrive.
+///
+/// On a kernel that has sendfd(2) this is a flag of sigaction(2) and no more: what that call cannot
+/// carry (several descriptors, tags, data) is refused with -ECONNREFUSED. While the queue of
+/// signals (RLIMIT_SIGPENDING) is full, senders get -EAGAIN; while the descriptor table is full,
+/// sigwaitinfo and a signalfd fail with EMFILE and the signal stays queued, but a handler is told
+/// -1, the reason in si_errno, and that descriptor is lost.
+///
+/// Elsewhere a message of several descriptors raises a signal for each, in order, and messages wait
+/// while the queue of signals or the table is full: nothing is lost, and senders get -EAGAIN once
+/// the inbox is full too.
 ///
 /// Returns 0, or
 ///   -EINVAL      sig is not a real-time signal, or it is neither handled nor blocked by the
@@ -26,7 +41,8 @@ use crate::memory;
 ///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library; nothing is known of the state
 ///
-/// Does not block. Costs a thread, which has all signals blocked, and what a receiver costs.
+/// Does not block. Where the kernel does not do it, costs a thread, which has all signals blocked,
+/// and what a receiver costs.
 /// Safe from any thread. Not for use in a signal handler. A forked child is not in signal mode, and
 /// may call this itself.
 ///

@@ -252,7 +252,7 @@ fn facts(target: Option<u32>) -> Vec<(&'static str, String)> {
     fact("kernel", read("/proc/sys/kernel/osrelease"));
     fact(
         "sendfd(2)",
-        read("/proc/sys/kernel/sendfd_nr").map(|nr| format!("call {nr}")),
+        read("/proc/sys/kernel/pidfd_sendfd_nr").map(|nr| format!("call {nr}")),
     );
     fact(
         "kernel.yama.ptrace_scope",

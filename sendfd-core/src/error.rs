@@ -176,8 +176,6 @@ pub enum Cause {
     CutShort,
     /// ESHUTDOWN: the receiver has retired, and what was sent before has been received.
     Retired,
-    /// EMFILE: the target's descriptor table is full, into which the system call puts what it sends.
-    TargetTableFull,
     /// EINTR: a signal handler ran while waiting. Nothing was sent or received.
     Interrupted,
     /// The inbox was shut down while waiting, by another thread of this process.
@@ -262,10 +260,7 @@ impl Cause {
             | Cause::OtherNetwork
             | Cause::NoProc
             | Cause::MainThreadLeft => Errno::OPNOTSUPP,
-            Cause::TableFull
-            | Cause::NeverFits { .. }
-            | Cause::CutShort
-            | Cause::TargetTableFull => Errno::MFILE,
+            Cause::TableFull | Cause::NeverFits { .. } | Cause::CutShort => Errno::MFILE,
             Cause::Interrupted => Errno::INTR,
             Cause::ShutDown | Cause::Retired => Errno::SHUTDOWN,
             Cause::Kernel(errno) => Errno::from_raw_os_error(errno),
@@ -328,9 +323,6 @@ impl Cause {
                 "raise RLIMIT_NOFILE of the receiver, or close descriptors before there are so many"
             }
             Cause::Retired => "this was the end: close the receiver",
-            Cause::TargetTableFull => {
-                "the target is slow to receive, or short of descriptors: give a timeout, or try again later"
-            }
             _ => return None,
         })
     }
@@ -443,7 +435,6 @@ impl fmt::Display for Cause {
                 "this process's descriptor table was filled at the very moment of receiving, and a message is lost",
             ),
             Cause::Retired => f.write_str("the receiver has retired, and nothing is left"),
-            Cause::TargetTableFull => f.write_str("the target's descriptor table is full"),
             Cause::Interrupted => f.write_str("interrupted by a signal"),
             Cause::ShutDown => f.write_str("the inbox was shut down"),
             Cause::Kernel(_) => write!(f, "the kernel answered: {}", self.errno()),

@@ -1,7 +1,8 @@
 //! Signal mode: the process gets the real-time signal, whose value is a descriptor in its table.
 //!
-//! Where the kernel does not do this itself, an agent does: a thread inside the process that
-//! receives from the inbox and queues the signal to its own process.
+//! On a kernel that has sendfd(2) this is the call itself: the process permits it, and the kernel does the
+//! rest. Elsewhere an agent does: a thread inside the process that receives from the inbox and queues the
+//! signal to its own process.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::message::Message;
 use crate::receiver::Receiver;
 use crate::signal::Port;
 use crate::wait::Wait;
-use crate::{ports, sys};
+use crate::{call, fork, ports, sys};
 
 /// Enough for a record and the calls around it.
 const AGENT_STACK: usize = 128 * 1024;
@@ -26,19 +27,31 @@ const AGENT_STACK: usize = 128 * 1024;
 /// How long the agent waits before it tries again what there was no room for.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// `si_code` of a signal that the kernel's own call sent. Above zero: no process can send such a one to
+/// another.
+pub const SI_SENDFD: i32 = 0x81;
+
 /// From now on, each descriptor that is sent to this process at `port` raises that signal in it, as
-/// a queued signal: `si_code` is `SI_QUEUE`, `si_pid` and `si_uid` are the sender's, and
-/// `si_value.sival_int` is the number of the descriptor, close-on-exec, which the process now owns.
+/// a queued signal: `si_pid` and `si_uid` are the sender's, and `si_value.sival_int` is the number of the
+/// descriptor, close-on-exec, which the process now owns. `si_code` is [`SI_SENDFD`] where the kernel did
+/// it, else `SI_QUEUE`.
 ///
-/// It is for the process to handle the signal, or to block it in all threads and take it with
-/// `sigwaitinfo` or a signalfd. That must be arranged before this is called: a real-time signal that
-/// nobody asked for kills the process. Messages of several descriptors raise a signal for each, in
-/// order; tags and data do not arrive.
+/// It is for the process to handle the signal (with `SA_SIGINFO`, which tells it the number), or to block it in
+/// all threads and take it with `sigwaitinfo` or a signalfd. That must be arranged before this is called: a
+/// real-time signal that nobody asked for kills the process. A handler that is set later ends it: then
+/// call this again. Tags and data do not arrive.
 ///
-/// While the process's queue of signals is full (`RLIMIT_SIGPENDING`), or its descriptor table,
-/// messages wait; senders see `EAGAIN` once the inbox, too, is full.
+/// On a kernel that has sendfd(2) this costs nothing but a flag of sigaction(2), and there is no inbox: what
+/// that call cannot carry (several descriptors, tags, data) is refused to its sender with `ECONNREFUSED`.
+/// While the queue of signals is full (`RLIMIT_SIGPENDING`), senders see `EAGAIN`. While the descriptor
+/// table is full, taking the signal fails with `EMFILE` and it stays queued; a handler is told -1, the
+/// reason in `si_errno`, and that descriptor is lost.
 ///
-/// Does not block. Costs what a [`Receiver`] costs, and a thread.
+/// Elsewhere it costs what a [`Receiver`] costs, and a thread, and messages of several descriptors raise a
+/// signal for each, in order. While the process's queue of signals is full, or its descriptor table, messages
+/// wait; senders see `EAGAIN` once the inbox, too, is full.
+///
+/// Does not block. A forked child does not listen.
 ///
 /// # Errors
 /// - `EINVAL`: the signal is neither handled nor blocked by the calling
@@ -55,10 +68,10 @@ pub fn listen(port: Port) -> Result<()> {
     start(port).map_err(|cause| Error::new(Attempt::Listen { sig }, cause))
 }
 
-/// Ends signal mode at `port`. What the agent has not raised a signal for is closed; signals that are
+/// Ends signal mode at `port`. What an agent has not raised a signal for is closed; signals that are
 /// already queued stay, and their descriptors are the process's.
 ///
-/// Waits for the agent, which takes no longer than a moment. Not for use in a signal handler.
+/// Waits for the agent, if there is one, which takes no longer than a moment. Not for use in a signal handler.
 ///
 /// # Errors
 /// - `EINVAL`: the process is not in signal mode there.
@@ -71,6 +84,12 @@ fn start(port: Port) -> std::result::Result<(), Cause> {
     let sig = port.signal();
     if sys::disposition(sig)? == sys::Disposition::Default && !sys::is_blocked(sig) {
         return Err(Cause::SignalUnhandled);
+    }
+    if call::number().is_some() {
+        fork::prepare_for_it()?;
+        if ports::let_kernel_deliver(sig)? {
+            return Ok(());
+        }
     }
     let receiver = Arc::new(Receiver::open(port).map_err(|error| error.cause())?);
     let ending = Arc::new(AtomicBool::new(false));
@@ -88,6 +107,9 @@ fn start(port: Port) -> std::result::Result<(), Cause> {
 }
 
 fn stop(port: Port) -> std::result::Result<(), Cause> {
+    if ports::stop_kernel(port.signal()) {
+        return Ok(());
+    }
     let agent = ports::dismiss_agent(port.signal()).ok_or(Cause::NotInSignalMode)?;
     // It holds the receiver, which is closed with it.
     agent.join();

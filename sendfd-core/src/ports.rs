@@ -1,12 +1,13 @@
 //! The places of this process's ports: where fork(2) finds all of them.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::agent::Agent;
 use crate::error::Cause;
 use crate::port::{OpenPort, Set, Work};
 use crate::process;
-use crate::sys::{AfterFork, Guard, Lock};
+use crate::sys::{self, AfterFork, Guard, Lock};
 
 /// Room for a port. Places are never given back, but used again, so that they can be walked through
 /// at any moment without a lock.
@@ -21,6 +22,9 @@ static FIRST: Place = Place::new();
 
 /// Held while a port is being opened, so that there is one for each signal.
 static OPENING: Lock<()> = Lock::new(());
+
+/// The signals with which the kernel itself delivers, where there is no port: a bit for each.
+static BY_KERNEL: AtomicU64 = AtomicU64::new(0);
 
 impl Place {
     const fn new() -> Self {
@@ -81,6 +85,9 @@ pub(crate) fn open(
     queue_bytes: u32,
 ) -> Result<(&'static Place, u64, Set), Cause> {
     let _one_at_a_time = OPENING.lock();
+    if kernel_delivers(sig)? {
+        return Err(Cause::AlreadyListening);
+    }
     let (mut free, mut last) = (None, &FIRST);
     for place in all() {
         match &*place.lock() {
@@ -110,6 +117,43 @@ pub(crate) fn open(
     Ok((place, id, set))
 }
 
+fn bit(sig: i32) -> u64 {
+    1 << (sig - 1)
+}
+
+/// Whether the kernel delivers with this signal. Who has set another action meanwhile has ended that.
+fn kernel_delivers(sig: i32) -> Result<bool, Cause> {
+    Ok(BY_KERNEL.load(Ordering::Relaxed) & bit(sig) != 0 && sys::expects_fd(sig)?)
+}
+
+/// Lets the kernel itself deliver with a signal where this process has no port. False if it cannot.
+pub(crate) fn let_kernel_deliver(sig: i32) -> Result<bool, Cause> {
+    let _one_at_a_time = OPENING.lock();
+    let has_port = |place: &Place| {
+        let port = place.lock();
+        port.as_ref()
+            .is_some_and(|port| port.sig() == sig && port.is_open())
+    };
+    if kernel_delivers(sig)? || all().any(has_port) {
+        return Err(Cause::AlreadyListening);
+    }
+    let can = sys::expect_fd(sig)?;
+    if can {
+        BY_KERNEL.fetch_or(bit(sig), Ordering::Relaxed);
+    }
+    Ok(can)
+}
+
+/// Ends that. False if the kernel did not deliver there.
+pub(crate) fn stop_kernel(sig: i32) -> bool {
+    let _one_at_a_time = OPENING.lock();
+    let did = BY_KERNEL.fetch_and(!bit(sig), Ordering::Relaxed) & bit(sig) != 0;
+    if did {
+        sys::expect_no_fd(sig);
+    }
+    did
+}
+
 /// Tells the agent that serves the port at a signal to end. It is the caller's to wait for.
 pub(crate) fn dismiss_agent(sig: i32) -> Option<Agent> {
     all().find_map(|place| place.with(|port| port.sig() == sig, OpenPort::dismiss_agent)?)
@@ -129,8 +173,13 @@ pub(crate) fn release_in_parent() {
     OPENING.release_after_fork(|_| ());
 }
 
-/// Closes what is the parent's.
+/// Closes what is the parent's, and takes back what it permitted for itself.
 pub(crate) fn release_in_child() {
+    let mut signals = BY_KERNEL.swap(0, Ordering::Relaxed);
+    while signals != 0 {
+        sys::expect_no_fd(signals.trailing_zeros() as i32 + 1);
+        signals &= signals - 1;
+    }
     for place in all() {
         let after = place.port.release_after_fork(|port| {
             if let Some(port) = port.take() {

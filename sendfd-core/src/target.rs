@@ -114,9 +114,7 @@ impl Target {
         queued.map_err(|cause| self.error(|pid, sig| Attempt::Queued { pid, sig }, cause))
     }
 
-    /// Sends duplicates of `fds` in one message: one system call, without allocation. (On the
-    /// `syscall` path a second one asks before whether the process still lives, as that call takes a
-    /// pid, which may come to mean another.)
+    /// Sends duplicates of `fds` in one message: one system call, without allocation.
     ///
     /// Blocks only as long as [`SendOptions::wait`] allows, for room in the target's queue or for a
     /// target that has closed its receiver to open one again. `fds` are only borrowed. On an error,
@@ -286,10 +284,7 @@ type Answer<T> = std::result::Result<T, Cause>;
 
 /// Whether the target will have room again when it receives.
 fn passes(cause: Cause) -> bool {
-    matches!(
-        cause,
-        Cause::QueueFull | Cause::TargetTableFull | Cause::TooManyInFlight
-    )
+    matches!(cause, Cause::QueueFull | Cause::TooManyInFlight)
 }
 
 /// Whether one of them is an io_uring, which the kernel lets nobody send.
@@ -325,7 +320,7 @@ impl Pause {
             Some(left) => left,
             None if self.deadline.waits() => {
                 return Err(match cause {
-                    Cause::QueueFull | Cause::TargetTableFull => Cause::NeverRoom,
+                    Cause::QueueFull => Cause::NeverRoom,
                     Cause::TooManyInFlight => Cause::NeverLanded,
                     _ => Cause::NeverListened,
                 });

@@ -29,7 +29,10 @@ const HOUSE: [(Floor, &[&str]); 6] = [
             "wait",
         ],
     ),
-    (Floor::System, &["kind", "process", "signal", "sys", "wire"]),
+    (
+        Floor::System,
+        &["call", "kind", "process", "signal", "sys", "wire"],
+    ),
     (Floor::MeetingPlace, &["address", "marker"]),
     (
         Floor::Sending,

@@ -138,7 +138,7 @@ static int take(int sig)
     sigaddset(&set, sig);
     if (sigtimedwait(&set, &info, &wait) < 0)
         return fail(-errno);
-    if (info.si_code != SI_QUEUE)
+    if (info.si_code != SI_QUEUE && info.si_code != SENDFD_SI_SENDFD)
         return fail(-EPROTO);
     keep(info.si_value.sival_int);
     printf("ok pid=%d uid=%u at=%d\n", info.si_pid, info.si_uid, info.si_value.sival_int);

@@ -65,7 +65,7 @@ std::string take(Peer &peer, const Words &words, int sig) {
     siginfo_t info{};
     if (sigtimedwait(&set, &info, &wait) < 0)
         throw std::system_error(errno, std::generic_category());
-    if (info.si_code != SI_QUEUE)
+    if (info.si_code != SI_QUEUE && info.si_code != SENDFD_SI_SENDFD)
         throw std::system_error(EPROTO, std::generic_category());
     std::ostringstream answer;
     answer << "pid=" << info.si_pid << " uid=" << info.si_uid << " at=" << info.si_value.sival_int;

@@ -2,7 +2,7 @@
 //! descriptors in both processes is what it was.
 
 mod common;
-use common::{PATHS, has_call, pair, peer, receiver_cost};
+use common::{PATHS, RECEIVER_COST, has_call, pair, peer};
 use sendfd_tests::{Answer, has, has_root, signal, word};
 
 /// Has `sender` fail with `errno`, and counts before and after.
@@ -269,13 +269,13 @@ fn emfile_when_opening_a_receiver() {
     target.ok("nofile n=64");
     target.ok("fill");
     // Whichever of its descriptors a receiver cannot have, those before are given back.
-    for _ in 0..receiver_cost() {
+    for _ in 0..RECEIVER_COST {
         target.fails(format!("open sig={sig}"), libc::EMFILE);
         target.ok("unfill n=1");
     }
     target.ok(format!("open sig={sig}"));
     target.ok("unfill");
-    assert_eq!(target.count(), before + receiver_cost());
+    assert_eq!(target.count(), before + RECEIVER_COST);
     target.ok(format!("close sig={sig}"));
     assert_eq!(target.count(), before);
 }

@@ -1,7 +1,7 @@
 //! Processes that die, fork, or get the pid of another.
 
 mod common;
-use common::{PATHS, pair, peer, receiver_cost};
+use common::{PATHS, RECEIVER_COST, pair, peer};
 use rustix::process::{Resource, getrlimit};
 use sendfd_tests::{has, has_root, signal, word};
 use std::path::Path;
@@ -38,7 +38,7 @@ fn a_forked_child_can_neither_receive_nor_keep_alive() {
         assert_eq!(word(&answer, "own"), "true");
         // Its copies of what the parent's receiver owns are gone, except that the number of the epoll
         // descriptor is still the receiver's. What it opened itself it has closed.
-        let gone = 1 - receiver_cost() as i64;
+        let gone = 1 - RECEIVER_COST as i64;
         assert_eq!(word(&answer, "inherited"), gone.to_string());
         // The parent has lost nothing.
         assert_eq!(
@@ -77,7 +77,7 @@ fn a_forked_child_keeps_nothing_of_what_its_parent_took_ahead() {
         let more = (target.count() - before) as i64;
         assert!(more > 1, "nothing was taken ahead");
         let answer = target.ok(format!("fork-recv sig={sig}"));
-        let gone = 1 - receiver_cost() as i64 - more;
+        let gone = 1 - RECEIVER_COST as i64 - more;
         assert_eq!(word(&answer, "inherited"), gone.to_string());
         for tag in 9..16 {
             let answer = target.ok(format!("recv sig={sig}"));

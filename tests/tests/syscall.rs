@@ -3,62 +3,74 @@
 
 mod common;
 use common::{has_call, pair, peer, peer_as};
-use sendfd_tests::{Answer, has, signal, word};
+use sendfd_tests::{Answer, Peer, has, signal, word};
 
 fn has_sendfd() -> bool {
     has("sendfd", has_call())
 }
 
+/// A sender, and a target in signal mode that blocks the signal: its pid and signal.
+fn listening() -> (Peer, Peer, i32, i32) {
+    let (sender, mut target) = (peer(), peer());
+    let (pid, sig) = (target.pid(), signal(0));
+    target.ok(format!("listen sig={sig} how=blocked"));
+    (sender, target, pid, sig)
+}
+
+/// What `n` signals brought, in order.
+fn taken(target: &mut Peer, sig: i32, n: usize) -> Vec<String> {
+    let answer = target.ok(format!("signals how=sigwaitinfo sig={sig} n={n}"));
+    let fds = answer
+        .split(';')
+        .map(|signal| word(signal, "fd").to_owned());
+    fds.collect()
+}
+
 #[test]
-fn it_comes_first_and_reaches_a_receiver() {
+fn it_comes_first_in_signal_mode() {
     if !has_sendfd() {
         return;
     }
-    let (mut sender, mut target, pid, sig) = pair();
+    let (mut sender, mut target) = (peer(), peer());
+    let (pid, sig) = (target.pid(), signal(0));
     let before = target.count();
+    target.ok(format!("listen sig={sig} how=blocked"));
+    // No inbox, and no thread.
+    assert_eq!(target.count(), before);
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    assert_eq!(tasks.count(), 1);
     let chosen = sender.ok(format!("target pid={pid} sig={sig}"));
     assert_eq!(word(&chosen, "path"), "syscall");
     for _ in 0..100 {
         let sent = sender.ok("tsend");
-        let answer = target.ok(format!("recv sig={sig} ms=5000"));
-        assert_eq!(
-            (word(&answer, "fds"), word(&answer, "path")),
-            (sent.as_str(), "syscall")
-        );
-        assert_eq!(word(&answer, "pid"), sender.pid().to_string());
-        assert_eq!(word(&answer, "uid"), "0");
+        let answer = target.ok(format!("signals how=sigwaitinfo sig={sig} n=1"));
+        assert_eq!(answer, format!("pid={} uid=0 fd={sent}", sender.pid()));
     }
     assert_eq!(target.count(), before);
     // One after another without anybody receiving meanwhile: in order.
     let sent: Vec<_> = (0..500).map(|_| sender.ok("tsend")).collect();
-    for sent in sent {
-        assert_eq!(
-            word(&target.ok(format!("recv sig={sig} ms=5000")), "fds"),
-            sent
-        );
-    }
-    target.fails(format!("recv sig={sig}"), libc::EAGAIN);
-    assert_eq!(target.ok(format!("ready sig={sig}")), "0");
+    assert_eq!(taken(&mut target, sig, 500), sent);
+    target.fails(format!("take sig={sig}"), libc::EAGAIN);
+    assert_eq!(target.count(), before);
 }
 
 #[test]
-fn what_it_cannot_carry_goes_another_way() {
+fn what_it_cannot_carry_is_refused() {
     if !has_sendfd() {
         return;
     }
-    let (mut sender, mut target, pid, sig) = pair();
+    let (mut sender, mut target, pid, sig) = listening();
     sender.ok(format!("target pid={pid} sig={sig}"));
     for more in ["tag=1", "data=x", "n=2", "n=253 tag=9 data=y"] {
-        sender.ok(format!("tsend {more}"));
-        let answer = target.ok(format!("recv sig={sig} ms=5000"));
-        assert_eq!(word(&answer, "path"), "pidfd", "{more}");
+        // There is no inbox for it.
+        sender.fails(format!("tsend {more}"), libc::ECONNREFUSED);
+        sender.fails(
+            format!("send pid={pid} sig={sig} {more}"),
+            libc::ECONNREFUSED,
+        );
     }
-    sender.ok("tsend");
-    assert_eq!(
-        word(&target.ok(format!("recv sig={sig} ms=5000")), "path"),
-        "syscall"
-    );
-    // Unless the caller insists.
+    let sent = sender.ok("tsend");
+    assert_eq!(taken(&mut target, sig, 1), [sent]);
     sender.ok(format!("target pid={pid} sig={sig} paths=syscall"));
     let text = sender.fails("tsend tag=1", libc::EOPNOTSUPP);
     assert!(text.contains("syscall"), "{text}");
@@ -66,79 +78,93 @@ fn what_it_cannot_carry_goes_another_way() {
         format!("send pid={pid} sig={sig} paths=syscall n=2"),
         libc::EOPNOTSUPP,
     );
-    target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+    target.fails(format!("take sig={sig}"), libc::EAGAIN);
 }
 
 #[test]
-fn a_receiver_in_a_process_that_blocks_the_signal() {
-    if !has_sendfd() {
-        return;
-    }
-    let (mut sender, mut target) = (peer(), peer());
-    let (pid, sig) = (target.pid(), signal(0));
-    target.ok(format!("block sig={sig}"));
-    target.ok(format!("open sig={sig}"));
-    let sent: Vec<_> = (0..20)
-        .map(|_| sender.ok(format!("send pid={pid} sig={sig} paths=syscall")))
-        .collect();
-    assert_eq!(target.ok(format!("ready sig={sig}")), "1");
-    for sent in sent {
-        assert_eq!(
-            word(&target.ok(format!("recv sig={sig} ms=5000")), "fds"),
-            sent
-        );
-    }
-}
-
-#[test]
-fn closing_a_receiver_leaves_no_signal_behind() {
-    if !has_sendfd() {
-        return;
-    }
-    for blocked in [false, true] {
-        let (mut sender, mut target) = (peer(), peer());
-        let (pid, sig) = (target.pid(), signal(0));
-        if blocked {
-            target.ok(format!("block sig={sig}"));
-        }
-        let before = target.count();
-        target.ok(format!("open sig={sig}"));
-        sender.ok(format!("send pid={pid} sig={sig} times=50"));
-        target.ok(format!("close sig={sig}"));
-        assert_eq!(target.count(), before);
-        if !blocked {
-            // Nobody asks for the signal any more.
-            sender.fails(
-                format!("send pid={pid} sig={sig} paths=syscall"),
-                libc::ECONNREFUSED,
-            );
-            sender.fails(format!("send pid={pid} sig={sig}"), libc::ECONNREFUSED);
-        }
-        assert!(target.lives());
-        assert_eq!(target.count(), before);
-    }
-}
-
-#[test]
-fn a_forked_child_takes_nothing_of_what_its_parent_was_sent() {
+fn a_receiver_is_reached_another_way() {
     if !has_sendfd() {
         return;
     }
     let (mut sender, mut target, pid, sig) = pair();
-    let sent: Vec<_> = (0..5)
-        .map(|_| sender.ok(format!("send pid={pid} sig={sig} paths=syscall")))
-        .collect();
-    let answer = target.ok(format!("fork-recv sig={sig}"));
-    assert!(
-        answer.starts_with(&format!("errno={}", libc::EBADF)),
-        "{answer}"
+    let chosen = sender.ok(format!("target pid={pid} sig={sig}"));
+    assert_eq!(word(&chosen, "path"), "pidfd");
+    let sent = sender.ok("tsend");
+    let answer = target.ok(format!("recv sig={sig} ms=5000"));
+    assert_eq!(
+        (word(&answer, "fds"), word(&answer, "path")),
+        (sent.as_str(), "pidfd")
     );
-    for sent in sent {
-        assert_eq!(
-            word(&target.ok(format!("recv sig={sig} ms=5000")), "fds"),
-            sent
-        );
+    // It catches no signal, so that nobody can raise one in it, or forge one.
+    sender.fails(
+        format!("send pid={pid} sig={sig} paths=syscall"),
+        libc::ECONNREFUSED,
+    );
+    sender.fails(format!("bare pid={pid} sig={sig}"), libc::ECONNREFUSED);
+    target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+}
+
+#[test]
+fn unlisten_takes_the_permission_back() {
+    if !has_sendfd() {
+        return;
     }
+    for how in ["handler", "blocked"] {
+        let (mut sender, mut target) = (peer(), peer());
+        let (pid, sig) = (target.pid(), signal(0));
+        let before = target.count();
+        for _ in 0..3 {
+            target.ok(format!("listen sig={sig} how={how}"));
+            target.fails(format!("open sig={sig}"), libc::EADDRINUSE);
+            let sent: Vec<_> = (0..5)
+                .map(|_| sender.ok(format!("send pid={pid} sig={sig} paths=syscall")))
+                .collect();
+            target.ok(format!("unlisten sig={sig}"));
+            target.fails(format!("unlisten sig={sig}"), libc::EINVAL);
+            for line in ["send", "bare"] {
+                sender.fails(format!("{line} pid={pid} sig={sig}"), libc::ECONNREFUSED);
+            }
+            // What was queued is its own.
+            if how == "blocked" {
+                assert_eq!(taken(&mut target, sig, 5), sent);
+            } else {
+                target.ok(format!("signals how=handler sig={sig} n=5"));
+            }
+            assert_eq!(target.count(), before);
+        }
+    }
+}
+
+#[test]
+fn another_action_ends_it_and_listening_again_begins() {
+    if !has_sendfd() {
+        return;
+    }
+    let (mut sender, mut target, pid, sig) = listening();
+    target.fails(format!("listen sig={sig}"), libc::EADDRINUSE);
+    // Sets a handler, as any program may that knows nothing of the permission.
+    target.ok(format!("listen sig={sig} how=handler"));
+    let line = format!("send pid={pid} sig={sig} paths=syscall");
+    let sent = sender.ok(&line);
+    assert_eq!(taken(&mut target, sig, 1), [sent]);
+    target.ok(format!("unlisten sig={sig}"));
+    sender.fails(&line, libc::ECONNREFUSED);
+}
+
+#[test]
+fn a_forked_child_does_not_listen() {
+    if !has_sendfd() {
+        return;
+    }
+    let (mut sender, mut target, pid, sig) = listening();
+    let child: i32 = target.ok("fork-idle").parse().expect("a pid");
+    for line in ["send", "bare"] {
+        sender.fails(format!("{line} pid={child} sig={sig}"), libc::ECONNREFUSED);
+    }
+    let sent = sender.ok(format!("send pid={pid} sig={sig}"));
+    assert_eq!(taken(&mut target, sig, 1), [sent]);
+    // SAFETY: a child of a peer's.
+    unsafe { libc::kill(child, libc::SIGKILL) };
 }
 
 #[test]
@@ -146,11 +172,11 @@ fn errors() {
     if !has_sendfd() {
         return;
     }
-    let (mut sender, mut target, pid, sig) = pair();
+    let (mut sender, mut target, pid, sig) = listening();
     let line =
         |pid: i32, sig: i32, more: &str| format!("send pid={pid} sig={sig} paths=syscall {more}");
     sender.ok(line(pid, sig, ""));
-    target.ok(format!("recv sig={sig} ms=5000"));
+    taken(&mut target, sig, 1);
     let before = (sender.count(), target.count());
     sender.fails(line(pid, sig, "n=0 bad=9999"), libc::EBADF);
     sender.fails(line(pid, signal(9), ""), libc::ECONNREFUSED);
@@ -158,15 +184,15 @@ fn errors() {
     sender.fails(line(1 << 30, sig, ""), libc::ESRCH);
     assert_eq!((sender.count(), target.count()), before);
 
-    // The table that is full is the target's, and nothing gets lost by it.
+    // A table that is full is the target's affair, and nothing gets lost by it.
     target.ok("nofile n=64");
     target.ok("fill");
-    sender.fails(line(pid, sig, ""), libc::EMFILE);
-    sender.fails(line(pid, sig, "ms=50"), libc::ETIMEDOUT);
+    let sent = sender.ok(line(pid, sig, ""));
+    for _ in 0..3 {
+        target.fails(format!("take sig={sig}"), libc::EMFILE);
+    }
     target.ok("unfill");
-    target.fails(format!("recv sig={sig}"), libc::EAGAIN);
-    sender.ok(line(pid, sig, ""));
-    target.ok(format!("recv sig={sig} ms=5000"));
+    assert_eq!(taken(&mut target, sig, 1), [sent]);
 
     // A target that exits while somebody waits for it to listen.
     sender.tell(line(pid, signal(9), "ms=60000"));
@@ -205,20 +231,20 @@ fn users() {
     gave_up_root.ok("setuid uid=1000");
     for mut target in [peer_as(1000), gave_up_root] {
         let (pid, sig) = (target.pid(), signal(0));
-        target.ok(format!("open sig={sig}"));
+        target.ok(format!("listen sig={sig} how=blocked"));
         for (uid, works) in [(0, true), (1000, true), (1001, false)] {
             let mut sender = peer_as(uid);
             let line = format!("send pid={pid} sig={sig} paths=syscall");
             if works {
                 sender.ok(line);
-                let answer = target.ok(format!("recv sig={sig} ms=5000"));
+                let answer = target.ok(format!("signals how=sigwaitinfo sig={sig} n=1"));
                 assert_eq!(word(&answer, "uid"), uid.to_string());
             } else {
                 sender.fails(line, libc::EPERM);
                 sender.fails(format!("bare pid={pid} sig={sig}"), libc::EPERM);
             }
         }
-        target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+        target.fails(format!("take sig={sig}"), libc::EAGAIN);
     }
 }
 
@@ -227,17 +253,15 @@ fn a_sender_killed_right_after_success() {
     if !has_sendfd() {
         return;
     }
-    let (mut sender, mut target, pid, sig) = pair();
+    let (mut sender, mut target, pid, sig) = listening();
     let before = target.count();
     // Without a tag, which the call cannot carry.
     sender.tell(format!(
         "killed-after-send pid={pid} sig={sig} paths=syscall times=1000 untagged=1"
     ));
-    for _ in 0..1000 {
-        target.ok(format!("recv sig={sig} ms=20000"));
-    }
+    taken(&mut target, sig, 1000);
     assert!(matches!(sender.answer(), Answer::Ok(_)));
-    target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+    target.fails(format!("take sig={sig}"), libc::EAGAIN);
     assert_eq!(target.count(), before);
 }
 
@@ -246,13 +270,14 @@ fn many_at_once_arrive_each_once() {
     if !has_sendfd() {
         return;
     }
-    let (mut sender, mut target, pid, sig) = pair();
+    let (mut sender, mut target, pid, sig) = listening();
     let before = target.count();
-    target.tell(format!("count-in sig={sig} threads=4 total=8000"));
+    target.tell(format!("signals how=sigwaitinfo sig={sig} n=8000"));
     sender.ok(format!(
         "flood pid={pid} sig={sig} threads=8 each=1000 paths=syscall untagged=1"
     ));
-    assert_eq!(target.answer(), Answer::Ok("received=8000".into()));
+    assert!(matches!(target.answer(), Answer::Ok(_)));
+    target.fails(format!("take sig={sig}"), libc::EAGAIN);
     assert_eq!(target.count(), before);
 }
 
@@ -292,28 +317,6 @@ fn programs_that_never_heard_of_the_library_send() {
     if !has_sendfd() {
         return;
     }
-    let (mut sender, mut target, pid, sig) = pair();
-    let sent = sender.ok(format!("bare pid={pid} sig={sig}"));
-    let answer = target.ok(format!("recv sig={sig} ms=5000"));
-    assert_eq!(
-        (word(&answer, "fds"), word(&answer, "path")),
-        (sent.as_str(), "syscall")
-    );
-    // While it already waits, too: the handler interrupts the wait, and that is no error.
-    target.tell(format!("recv sig={sig} ms=5000"));
-    std::thread::sleep(std::time::Duration::from_millis(50));
-    let sent = sender.ok(format!("bare pid={pid} sig={sig}"));
-    let Answer::Ok(answer) = target.answer() else {
-        panic!("interrupted");
-    };
-    assert_eq!(word(&answer, "fds"), sent);
-}
-
-#[test]
-fn signal_mode_by_the_kernel() {
-    if !has_sendfd() {
-        return;
-    }
     for (how, take) in [
         ("handler", "handler"),
         ("blocked", "sigwaitinfo"),
@@ -322,13 +325,9 @@ fn signal_mode_by_the_kernel() {
         let (mut sender, mut target) = (peer(), peer());
         let (pid, sig) = (target.pid(), signal(3));
         target.ok(format!("listen how={how} sig={sig}"));
-        let by_call = sender.ok(format!("send pid={pid} sig={sig} paths=syscall"));
+        let sent = sender.ok(format!("bare pid={pid} sig={sig}"));
         let answer = target.ok(format!("signals how={take} sig={sig} n=1"));
-        assert_eq!(word(&answer, "fd"), by_call);
-        // And what other paths bring, by the agent.
-        let by_agent = sender.ok(format!("send pid={pid} sig={sig} tag=1"));
-        let answer = target.ok(format!("signals how={take} sig={sig} n=1"));
-        assert_eq!(word(&answer, "fd"), by_agent);
+        assert_eq!(answer, format!("pid={} uid=0 fd={sent}", sender.pid()));
     }
 }
 

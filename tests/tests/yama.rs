@@ -90,17 +90,14 @@ fn check(scope: u32, relation: Relation, users: Users) {
     let mut sender = users.peer(users.sender);
     // Keeps the target's parent alive.
     let mut other = users.peer(users.target);
+    // A receiver at one port, and at the next the kernel's call, which receivers are not reached by.
+    let (fork, by_call) = (format!("fork-open sig={sig} signals={}", sig + 1), sig + 1);
     let pid = match relation {
-        Relation::Parent => sender
-            .ok(format!("fork-open sig={sig}"))
-            .parse()
-            .expect("a pid"),
-        Relation::Stranger => other
-            .ok(format!("fork-open sig={sig}"))
-            .parse()
-            .expect("a pid"),
+        Relation::Parent => sender.ok(fork).parse().expect("a pid"),
+        Relation::Stranger => other.ok(fork).parse().expect("a pid"),
         Relation::Sibling => {
             other.ok(format!("open sig={sig}"));
+            other.ok(format!("listen sig={by_call} how=blocked"));
             other.pid()
         }
     };
@@ -112,6 +109,7 @@ fn check(scope: u32, relation: Relation, users: Users) {
     ];
     let mut found = Vec::new();
     for (path, works) in expected {
+        let sig = if path == "syscall" { by_call } else { sig };
         let answer = sender.ask(format!("send pid={pid} sig={sig} paths={path} ms=2000"));
         let reached = matches!(answer, sendfd_tests::Answer::Ok(_));
         assert_eq!(

@@ -79,7 +79,8 @@ def test_pythons_own_sigwaitinfo(child: MakeChild) -> None:
         LISTEN
         + """
 info = signal.sigwaitinfo({SIG})
-assert (info.si_signo, info.si_pid, info.si_code) == (SIG, os.getppid(), -1)
+assert (info.si_signo, info.si_pid) == (SIG, os.getppid())
+assert info.si_code in (-1, 0x81)
         """
     )
     peer.ready()

@@ -41,7 +41,7 @@ static void path_not_offered(void)
     sendfd_options options = {.size = sizeof options, .paths = SENDFD_PATH_SYSCALL};
     sendfd_target *target;
 
-    if (access("/proc/sys/kernel/sendfd_nr", F_OK) == 0)
+    if (access("/proc/sys/kernel/pidfd_sendfd_nr", F_OK) == 0)
         return;
     FAILED(-EOPNOTSUPP, sendfd_target_open(getpid(), sig, &options, &target));
     FAILED(-EOPNOTSUPP, sendfd_send(getpid(), sig, &fd, 1, &options));

@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < SENT; i++) {
         const int fd = seen[i].si_value.sival_int;
-        EQUAL(SI_QUEUE, seen[i].si_code);
+        CHECK(seen[i].si_code == SI_QUEUE || seen[i].si_code == SENDFD_SI_SENDFD);
         EQUAL(sender, seen[i].si_pid);
         EQUAL(getuid(), seen[i].si_uid);
         CHECK(same_file(files[i], fd));

@@ -1,14 +1,15 @@
-//! sendfd(2) itself, on a kernel that has it and says so in /proc/sys/kernel/sendfd_nr.
+//! The system call itself, on a kernel that has it: pidfd_sendfd(2), which is sendfd(2) with a pidfd, and
+//! so with a target that never comes to mean another process.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::call;
 use crate::error::{Cause, Denial};
 use crate::outgoing::Outgoing;
 use crate::path::Paths;
-use crate::process::{self, Seen, read_file};
+use crate::process::Seen;
 use crate::sys;
 
 const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::SYSCALL);
@@ -17,31 +18,20 @@ const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::SYSCALL);
 #[derive(Debug)]
 pub(crate) struct Link {
     number: i64,
-    pid: u32,
+    pidfd: OwnedFd,
     sig: i32,
-    /// The call takes a pid, which may come to mean another process. This says when.
-    pidfd: Option<OwnedFd>,
 }
 
-/// Asks the kernel whether the target may be sent to and has asked for the signal.
-///
-/// The call looks at the descriptor last, so that one that cannot be open makes it a question
-/// without effect: EBADF says that all else is well.
+/// Asks the kernel whether the target may be sent to and expects descriptors with the signal.
 pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Link, Cause> {
-    let number = number().ok_or(NOT_OFFERED)?;
-    let pidfd = process.try_clone_pidfd()?;
-    match sys::sendfd(number, process.pid(), sig, -1) {
-        Err(Errno::BADF) => Ok(Link {
-            number,
-            pid: process.pid(),
-            sig,
-            pidfd,
-        }),
-        answer => Err(explain(answer.err().unwrap_or(Errno::INVAL))),
-    }
+    let number = call::number().ok_or(NOT_OFFERED)?;
+    let pidfd = process.try_clone_pidfd()?.ok_or(NOT_OFFERED)?;
+    sys::pidfd_may_sendfd(number, pidfd.as_fd(), sig).map_err(explain)?;
+    Ok(Link { number, pidfd, sig })
 }
 
 /// Sends one descriptor. Nothing else goes this way: see [`Outgoing::is_bare`].
+#[inline]
 pub(crate) fn send(
     link: &Link,
     fds: &[BorrowedFd<'_>],
@@ -50,65 +40,22 @@ pub(crate) fn send(
     let ([fd], true) = (fds, outgoing.is_bare()) else {
         return Err(NOT_OFFERED);
     };
-    if link
-        .pidfd
-        .as_ref()
-        .is_some_and(|pidfd| process::has_exited(pidfd.as_fd()))
-    {
-        return Err(Cause::NoSuchProcess);
-    }
-    sys::sendfd(link.number, link.pid, link.sig, fd.as_raw_fd()).map_err(explain)
+    sys::pidfd_sendfd(link.number, link.pidfd.as_fd(), link.sig, *fd).map_err(explain)
 }
 
+#[cold]
 fn explain(errno: Errno) -> Cause {
     match errno {
         Errno::NOSYS => {
             // The one answer that is about the kernel and not about this target or this moment.
-            NUMBER.store(ABSENT, Ordering::Relaxed);
+            call::is_absent();
             NOT_OFFERED
         }
         Errno::BADF => Cause::BadDescriptor,
+        Errno::SRCH => Cause::NoSuchProcess,
         Errno::CONNREFUSED => Cause::NotListening,
         Errno::AGAIN => Cause::QueueFull,
         Errno::PERM => Cause::NotPermitted(Denial::Signal),
-        // The target's table, not this process's: on this path it is the queue.
-        Errno::MFILE => Cause::TargetTableFull,
         other => other.into(),
     }
-}
-
-const UNKNOWN: i64 = -1;
-const ABSENT: i64 = -2;
-static NUMBER: AtomicI64 = AtomicI64::new(UNKNOWN);
-
-/// The number that this kernel gave to the call. Never guessed: another kernel may have another
-/// call there.
-pub(crate) fn number() -> Option<i64> {
-    match NUMBER.load(Ordering::Relaxed) {
-        UNKNOWN => {
-            let answer = advertised();
-            // That the file cannot be opened at this moment says nothing about the kernel.
-            if let Ok(number) = answer {
-                NUMBER.store(number.unwrap_or(ABSENT), Ordering::Relaxed);
-            }
-            answer.ok().flatten()
-        }
-        ABSENT => None,
-        number => Some(number),
-    }
-}
-
-fn advertised() -> Result<Option<i64>, Errno> {
-    let path = "/proc/sys/kernel/sendfd_nr";
-    match rustix::fs::access(path, rustix::fs::Access::EXISTS) {
-        Ok(()) => {}
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(errno),
-    }
-    let mut buffer = [0; 16];
-    let text = read_file(path, &mut buffer)?;
-    let number = std::str::from_utf8(text).ok();
-    Ok(number
-        .and_then(|number| number.trim().parse().ok())
-        .filter(|number| *number >= 0))
 }

@@ -21,7 +21,8 @@ pub(crate) use lineage::{PerProcess, generation, own_pid};
 pub(crate) use lock::{AfterFork, Event, Guard, Lock};
 pub(crate) use record::{BATCH, ReceivedFds, Record, discard, receive, receive_many};
 pub(crate) use signals::{
-    Disposition, disposition, is_blocked, queue_to_self, with_signals_blocked,
+    Disposition, disposition, expect_fd, expect_no_fd, expects_fd, is_blocked, queue_to_self,
+    with_signals_blocked,
 };
 
 /// errno of the call that just failed.
@@ -201,10 +202,35 @@ pub(crate) fn tick() -> u64 {
 
 // ---------------------------------------------------------------- the system call
 
-/// sendfd(2), by the number that this kernel advertises.
-pub(crate) fn sendfd(number: i64, pid: u32, sig: i32, fd: RawFd) -> Result<(), Errno> {
-    // SAFETY: three numbers, which the kernel checks.
-    check(unsafe { libc::syscall(number as libc::c_long, pid, sig, fd) } as i64).map(drop)
+/// PIDFD_SENDFD_ASK
+const ASK: u32 = 1;
+
+/// pidfd_sendfd(2), by the number that this kernel advertises.
+#[inline]
+pub(crate) fn pidfd_sendfd(
+    number: i64,
+    pidfd: BorrowedFd<'_>,
+    sig: i32,
+    fd: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    // SAFETY: four numbers, which the kernel checks.
+    check(unsafe {
+        libc::syscall(
+            number as libc::c_long,
+            pidfd.as_raw_fd(),
+            sig,
+            fd.as_raw_fd(),
+            0_u32,
+        )
+    } as i64)
+    .map(drop)
+}
+
+/// Asks whether it would be accepted, and sends nothing.
+pub(crate) fn pidfd_may_sendfd(number: i64, pidfd: BorrowedFd<'_>, sig: i32) -> Result<(), Errno> {
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(number as libc::c_long, pidfd.as_raw_fd(), sig, -1, ASK) } as i64)
+        .map(drop)
 }
 
 /// Closes a number whose owner is never going to: in a forked child, which frees no memory.

@@ -21,15 +21,67 @@ pub(crate) enum Disposition {
 /// # References
 /// - [sigaction(2)](https://man7.org/linux/man-pages/man2/sigaction.2.html)
 pub(crate) fn disposition(sig: i32) -> Result<Disposition, Errno> {
+    Ok(match action(sig)?.sa_sigaction {
+        libc::SIG_DFL | libc::SIG_IGN => Disposition::Default,
+        _ => Disposition::Handled,
+    })
+}
+
+fn action(sig: i32) -> Result<libc::sigaction, Errno> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: asks only; the kernel fills the second.
     check(unsafe { libc::sigaction(sig, ptr::null(), action.as_mut_ptr()) }.into())?;
     // SAFETY: filled by the successful call above.
-    let handler = unsafe { action.assume_init() }.sa_sigaction;
-    Ok(match handler {
-        libc::SIG_DFL | libc::SIG_IGN => Disposition::Default,
-        _ => Disposition::Handled,
-    })
+    Ok(unsafe { action.assume_init() })
+}
+
+fn set_action(sig: i32, action: &libc::sigaction) -> Result<(), Errno> {
+    // SAFETY: what is there already, with other flags.
+    check(unsafe { libc::sigaction(sig, action, ptr::null_mut()) }.into()).map(drop)
+}
+
+/// The flag of sigaction(2) by which a process lets others send it files with the signal, on a kernel
+/// that has sendfd(2).
+const SA_EXPECTFD: libc::c_int = 0x1000;
+/// Kernels clear the flags that they do not know, since 5.11; and always this one, which says so.
+const SA_UNSUPPORTED: libc::c_int = 0x400;
+
+/// Lets others send files with `sig`, whose action stays what it is. False if that cannot be: the kernel does
+/// not know the flag, the signal is ignored, or its handler is one that is not told the number.
+///
+/// To be asked only of a kernel that has the call: on another, the flag may come to mean something else.
+pub(crate) fn expect_fd(sig: i32) -> Result<bool, Errno> {
+    let before = action(sig)?;
+    let told = before.sa_flags & (libc::SA_SIGINFO | libc::SA_RESETHAND) == libc::SA_SIGINFO;
+    match before.sa_sigaction {
+        libc::SIG_IGN => return Ok(false),
+        libc::SIG_DFL => {}
+        _ if told => {}
+        _ => return Ok(false),
+    }
+    let mut action = before;
+    action.sa_flags |= SA_EXPECTFD | SA_UNSUPPORTED;
+    set_action(sig, &action)?;
+    let expects = expects_fd(sig)?;
+    if !expects {
+        set_action(sig, &before)?;
+    }
+    Ok(expects)
+}
+
+/// Whether others may send files with `sig`.
+pub(crate) fn expects_fd(sig: i32) -> Result<bool, Errno> {
+    Ok(action(sig)?.sa_flags & (SA_EXPECTFD | SA_UNSUPPORTED) == SA_EXPECTFD)
+}
+
+/// Takes the permission back. What was queued stays queued. Safe in a forked child.
+pub(crate) fn expect_no_fd(sig: i32) {
+    if let Ok(mut action) = action(sig)
+        && action.sa_flags & SA_EXPECTFD != 0
+    {
+        action.sa_flags &= !SA_EXPECTFD;
+        let _ = set_action(sig, &action);
+    }
 }
 
 /// Whether the calling thread blocks `sig`.

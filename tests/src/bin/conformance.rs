@@ -246,6 +246,23 @@ impl Mode {
     }
 }
 
+/// Whether signal mode is the kernel's call, which is then the only path to it.
+fn kernel_has_the_call() -> bool {
+    Path::new("/proc/sys/kernel/pidfd_sendfd_nr").exists()
+}
+
+/// What is to come of a message to signal mode, where one to a receiver arrives.
+fn outcome_for_signals(scene: &Scene, way: &str, by: &'static [&'static str]) -> Outcome {
+    // The kernel's call is not allowed there, or its number cannot be read.
+    let without = |words: &[&str]| words.contains(&"docker") || words.contains(&"no-proc");
+    let by_the_call = kernel_has_the_call() && !scene.receiver.contains(&"no-proc");
+    if by_the_call && (without(scene.sender) || !way.is_empty()) {
+        Refused(&[libc::ECONNREFUSED])
+    } else {
+        By(by)
+    }
+}
+
 /// What a receiver is to be told of the sender.
 struct Seen {
     pid: i32,
@@ -438,7 +455,7 @@ fn errors(
             &[libc::ETIMEDOUT],
         ),
     ];
-    if !Path::new("/proc/sys/kernel/sendfd_nr").exists() {
+    if !kernel_has_the_call() {
         let line = format!("send pid={listening} sig={sig} fds={number} paths=syscall");
         cases.push(("no such path", line, &[libc::EOPNOTSUPP]));
     }
@@ -516,16 +533,23 @@ fn no_room_for_signals(
     number: i32,
 ) -> Result<(), String> {
     let (pid, sig) = (receiver.pid, Mode::Signals.sig());
+    // Without a tag, which the kernel's call does not carry.
+    let send = format!("send pid={pid} sig={sig} fds={number}");
     set_limit(pid, libc::RLIMIT_SIGPENDING, Some(0));
-    let sent = ask(
-        sender,
-        &format!("send pid={pid} sig={sig} fds={number} times=5"),
-    );
+    let sent = if kernel_has_the_call() {
+        // There is no inbox: the sender is told.
+        refused(sender, &send, &[libc::EAGAIN])
+    } else {
+        (0..5).try_for_each(|_| ask(sender, &send).map(drop))
+    };
     let early = receiver.peer.ask(format!("take sig={sig} ms=50"));
     set_limit(pid, libc::RLIMIT_SIGPENDING, None);
     sent?;
     if !matches!(early, Answer::Error(libc::EAGAIN, _)) {
         return Err(format!("with room for none: {early:?}"));
+    }
+    if kernel_has_the_call() {
+        (0..5).try_for_each(|_| ask(sender, &send).map(drop))?;
     }
     for _ in 0..5 {
         ask(receiver, &Mode::Signals.take())?;
@@ -634,6 +658,28 @@ fn run(nth: usize, scene: &Scene, languages: &[Language], all: &[Passenger], tal
                             "signal mode of {}, which cannot take a signal's value",
                             languages[*to].name
                         ));
+                        continue;
+                    }
+                    if mode == Mode::Signals
+                        && let Refused(errnos) = outcome_for_signals(scene, way, by)
+                    {
+                        let line = format!(
+                            "send pid={} sig={} fds={} paths={}",
+                            receiver.pid,
+                            mode.sig(),
+                            all[0].number,
+                            if way.is_empty() {
+                                "syscall,pidfd,name"
+                            } else {
+                                way
+                            }
+                        );
+                        let result = refused(&mut sender, &line, errnos);
+                        tally.check(
+                            cell,
+                            || name(&format!("signals refused by {way:?}")),
+                            result,
+                        );
                         continue;
                     }
                     for passenger in all {

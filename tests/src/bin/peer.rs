@@ -3,14 +3,14 @@
 //! `tests/PEER.md`; the rest is for tests of this one.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 use sendfd_core::{
-    Message, Paths, Port, Receiver, ReceiverOptions, SendOptions, Target, TargetOptions, Wait,
-    listen, probe, send_with, unlisten,
+    Message, Paths, Port, Receiver, ReceiverOptions, SI_SENDFD, SendOptions, Target, TargetOptions,
+    Wait, listen, probe, send_with, unlisten,
 };
 
 /// What went wrong: an errno and a text.
@@ -242,8 +242,13 @@ impl Peer {
                 Ok(child.to_string())
             }
             "fork-open" => Ok(fork(|| {
-                let port = port(sig).expect("a port");
-                let receiver = Receiver::open(port).expect("a receiver of the child's own");
+                let receiver = Receiver::open(port(sig).expect("a port"))
+                    .expect("a receiver of the child's own");
+                if let Some(sig) = option(words, "signals") {
+                    let sig = sig.parse().expect("a number");
+                    block(sig);
+                    listen(port(sig).expect("a port")).expect("signal mode");
+                }
                 loop {
                     let _ = receiver.recv(Wait::For(Duration::from_secs(60)));
                 }
@@ -265,12 +270,27 @@ impl Peer {
                 }
             }
             "catch" => {
-                // A program of 2014's: it asks for the signal and never heard of the library.
+                // A program that never heard of the library: it permits it by sigaction(2).
                 match option(words, "how") {
-                    Some("handler") => handle(sig),
-                    _ => block(sig),
+                    Some("handler") => {
+                        act(sig, on_signal as *const () as usize, SA_EXPECTFD);
+                    }
+                    _ => {
+                        block(sig);
+                        act(sig, libc::SIG_DFL, SA_EXPECTFD);
+                    }
                 }
                 Ok(String::new())
+            }
+            // A child that does what this process does, and nothing else.
+            "fork-idle" => {
+                let (mut started, starts) = std::io::pipe().expect("a pipe");
+                let child = fork(|| {
+                    let _ = (&starts).write_all(b"!");
+                    std::thread::sleep(Duration::from_secs(60));
+                });
+                started.read_exact(&mut [0]).expect("the child lives");
+                Ok(child.to_string())
             }
             "fork-recv" => self.fork_recv(sig),
             "raw" => raw(words, pid, sig),
@@ -363,7 +383,7 @@ impl Peer {
             }
             info
         };
-        assert_eq!(info.si_code, libc::SI_QUEUE);
+        assert!(is_ours(info.si_code), "si_code {}", info.si_code);
         // SAFETY: the fields of a queued signal, and the descriptor that it gave to us.
         let (pid, uid, fd) = unsafe {
             let value = info.si_value().sival_ptr as usize as i32;
@@ -694,10 +714,15 @@ fn squat(pid: i32, sig: i32) -> Answer {
 
 static HANDLED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
 
+/// Whether a signal with this si_code carries a descriptor.
+fn is_ours(code: i32) -> bool {
+    code == libc::SI_QUEUE || code == SI_SENDFD
+}
+
 fn describe(code: i32, pid: i32, uid: u32, value: i32) -> String {
+    assert!(is_ours(code), "si_code {code}");
     // SAFETY: the signal gave it to us.
     let fd = unsafe { OwnedFd::from_raw_fd(value) };
-    assert_eq!(code, libc::SI_QUEUE);
     let flags = rustix::io::fcntl_getfd(&fd).expect("a descriptor of our own");
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     format!("pid={pid} uid={uid} fd={}", inodes([&fd]))
@@ -734,19 +759,22 @@ fn block(sig: i32) {
     );
 }
 
-fn handle(sig: i32) {
-    // SAFETY: a valid action with a handler of the SA_SIGINFO kind.
+/// The flag of sigaction(2) by which a program permits others to send it files with the signal.
+const SA_EXPECTFD: libc::c_int = 0x1000;
+
+fn act(sig: i32, handler: libc::sighandler_t, flags: libc::c_int) {
+    // SAFETY: a valid action, with no handler or one of the SA_SIGINFO kind.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-        action.sa_sigaction = on_signal as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | flags;
+        action.sa_sigaction = handler;
         assert_eq!(libc::sigaction(sig, &action, std::ptr::null_mut()), 0);
     }
 }
 
 fn listen_how(words: &[&str], sig: i32) -> Answer {
     match option(words, "how") {
-        Some("handler") => handle(sig),
+        Some("handler") => act(sig, on_signal as *const () as usize, 0),
         Some("blocked") => block(sig),
         _ => {}
     }

@@ -5,23 +5,21 @@ use std::path::Path;
 
 use sendfd_tests::{Peer, signal};
 
-/// The paths that every kernel offers.
+/// The paths that every kernel offers, and every receiver.
 pub const PATHS: [&str; 2] = ["pidfd", "name"];
 
 /// Whether this kernel has sendfd(2).
 pub fn has_call() -> bool {
-    Path::new("/proc/sys/kernel/sendfd_nr").exists()
+    Path::new("/proc/sys/kernel/pidfd_sendfd_nr").exists()
 }
 
-/// How many descriptors a receiver owns: three more where it also catches the kernel's signal.
-pub fn receiver_cost() -> usize {
-    if has_call() { 8 } else { 5 }
+/// The paths to a target in signal mode: where the kernel has the call, that is all there is.
+pub fn paths_to_signals() -> &'static [&'static str] {
+    if has_call() { &["syscall"] } else { &PATHS }
 }
 
-/// The path that a send takes where nothing forbids `first`, one of [`PATHS`].
-pub fn default_path(first: &'static str) -> &'static str {
-    if has_call() { "syscall" } else { first }
-}
+/// How many descriptors a receiver owns.
+pub const RECEIVER_COST: usize = 5;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_peer");
 

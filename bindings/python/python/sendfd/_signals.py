@@ -10,6 +10,11 @@ from typing import NamedTuple
 from . import _sendfd
 
 _SI_QUEUE = -1
+_SI_SENDFD = 0x81
+
+
+def _descriptor(code: int, value: int) -> int | None:
+    return value if code in (_SI_QUEUE, _SI_SENDFD) and value >= 0 else None
 
 
 class SignalInfo(NamedTuple):
@@ -19,13 +24,14 @@ class SignalInfo(NamedTuple):
     """The signal's number."""
     fd: int | None
     """Its value, si_value.sival_int: in signal mode, a descriptor that this process now owns. None
-    if the signal was not queued with a value."""
+    if the signal carries none."""
     pid: int
     """Who sent it."""
     uid: int
     """The sender's user."""
     code: int
-    """si_code: SI_QUEUE (-1) for a signal with a value."""
+    """si_code: SI_SENDFD (0x81) for a descriptor that the kernel itself delivered, which nobody can
+    forge, else SI_QUEUE (-1) for a signal with a value."""
 
 
 def port(number: int) -> int:
@@ -74,8 +80,12 @@ def listen(sig: int) -> None:
         sendfd.listen(sig)
         info = sendfd.sigwaitinfo({sig})
 
-    Several descriptors in one message raise a signal for each, in order. Tags and data do not
-    arrive. Costs a thread; does not block. A forked child does not listen.
+    Tags and data do not arrive. Does not block. A forked child does not listen.
+
+    On a kernel that has sendfd(2) this is a flag of sigaction(2), and what that call cannot carry
+    is refused to its sender (ConnectionRefusedError). While the descriptor table is full, taking
+    the signal raises OSError (EMFILE) and it stays pending. Elsewhere it costs a thread, and
+    several descriptors in one message raise a signal for each, in order.
 
     Raises ValueError if the signal would be handled by a Python function, OSError (EINVAL) if it is
     not a real-time signal or would kill the process, OSError (EADDRINUSE) if this process listens
@@ -125,7 +135,7 @@ def sigtimedwait(signals: Iterable[int], timeout: float | None = None) -> Signal
     if info is None:
         return None
     sig, code, pid, uid, value = info
-    return SignalInfo(sig, value if code == _SI_QUEUE else None, pid, uid, code)
+    return SignalInfo(sig, _descriptor(code, value), pid, uid, code)
 
 
 def signalfd(signals: Iterable[int]) -> int:
@@ -150,6 +160,6 @@ def parse_siginfo(data: bytes) -> list[SignalInfo]:
     if len(data) % _SIGINFO.size:
         raise ValueError(f"{len(data)} bytes are not a multiple of {_SIGINFO.size}")
     return [
-        SignalInfo(sig, value if code == _SI_QUEUE else None, pid, uid, code)
+        SignalInfo(sig, _descriptor(code, value), pid, uid, code)
         for sig, _, code, pid, uid, *_, value in _SIGINFO.iter_unpack(data)
     ]
