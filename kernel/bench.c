@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sendfd.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -25,8 +27,11 @@
 #define ROUNDS 2000
 #define WARM_UP 200
 
-static long nr;
-static int fd, pair[2];
+#define SA_EXPECTFD 0x1000
+
+static long nr, pidfd_nr;
+static int fd, pair[2], pidfd, sfd;
+static sendfd_target *opened;
 static pid_t target;
 static sigset_t set;
 static unsigned long long *result;
@@ -60,6 +65,24 @@ static void receive_by_call(void)
 	check(!close(info.si_value.sival_int), "close");
 }
 
+static void send_by_pidfd(void)
+{
+	check(!syscall(pidfd_nr, pidfd, SIG, fd, 0), "pidfd_sendfd");
+}
+
+static void receive_by_signalfd(void)
+{
+	struct signalfd_siginfo info;
+
+	check(read(sfd, &info, sizeof(info)) == sizeof(info), "signalfd");
+	check(!close(info.ssi_int), "close");
+}
+
+static void send_by_library(void)
+{
+	check(!sendfd_target_send(opened, &fd, 1, NULL), "sendfd_target_send");
+}
+
 static void send_by_socket(void)
 {
 	char control[CMSG_SPACE(sizeof(int))] = "", byte = 0;
@@ -90,12 +113,25 @@ static void receive_by_socket(void)
 	check(!close(got), "close");
 }
 
+/* What a target needs that another process has become */
+static void open_target(void)
+{
+	if (pidfd)
+		close(pidfd);
+	pidfd = syscall(SYS_pidfd_open, target, 0);
+	check(pidfd >= 0, "pidfd_open");
+	sendfd_target_close(opened);
+	check(!sendfd_target_open(target, SIG, NULL, &opened), "sendfd_target_open");
+	check(sendfd_target_path(opened) == SENDFD_PATH_SYSCALL, "the path of the call");
+}
+
 /* Both ends in one process: nothing but the calls */
 static void measure_calls(const char *name, void (*send)(void), void (*receive)(void))
 {
 	unsigned long long start, sending = 0, receiving = 0, middle;
 
 	target = getpid();
+	open_target();
 	for (int i = 0; i < WARM_UP + ROUNDS; i++) {
 		start = instructions();
 		send();
@@ -130,6 +166,7 @@ static void measure_wakeup(const char *name, void (*send)(void), void (*receive)
 		}
 		_exit(0);
 	}
+	open_target();
 	for (int i = 0; i < 10; i++)
 		sched_yield();
 	for (unsigned long i = 0; i < WARM_UP + ROUNDS; i++) {
@@ -147,13 +184,33 @@ static void measure_wakeup(const char *name, void (*send)(void), void (*receive)
 	printf("wakeup %s %llu\n", name, sum / ROUNDS);
 }
 
+static const struct {
+	const char *name;
+	void (*send)(void), (*receive)(void);
+} ways[] = {
+	{ "sendfd", send_by_call, receive_by_call },
+	{ "pidfd_sendfd", send_by_pidfd, receive_by_signalfd },
+	{ "library", send_by_library, receive_by_call },
+	{ "scm_rights", send_by_socket, receive_by_socket },
+};
+
+static long read_number(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	long number = -1;
+
+	check(file && fscanf(file, "%ld", &number) == 1, path);
+	fclose(file);
+	return number;
+}
+
 int main(void)
 {
-	FILE *file = fopen("/proc/sys/kernel/sendfd_nr", "r");
+	struct sigaction action = { .sa_handler = SIG_DFL, .sa_flags = SA_EXPECTFD };
 	unsigned long long start;
 
-	check(file && fscanf(file, "%ld", &nr) == 1, "sendfd_nr");
-	fclose(file);
+	nr = read_number("/proc/sys/kernel/sendfd_nr");
+	pidfd_nr = read_number("/proc/sys/kernel/pidfd_sendfd_nr");
 	check(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), "socketpair");
 	fd = memfd_create("passenger", MFD_CLOEXEC);
 	check(fd >= 0, "memfd_create");
@@ -162,6 +219,10 @@ int main(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIG);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* The children inherit it. */
+	check(!sigaction(SIG, &action, NULL), "sigaction");
+	sfd = signalfd(-1, &set, SFD_CLOEXEC);
+	check(sfd >= 0, "signalfd");
 
 	/* What is measured here must be what is measured: a million additions */
 	start = instructions();
@@ -174,9 +235,9 @@ int main(void)
 		syscall(SYS_getppid);
 	printf("getppid %llu\n", (instructions() - start) / ROUNDS);
 
-	measure_calls("sendfd", send_by_call, receive_by_call);
-	measure_calls("scm_rights", send_by_socket, receive_by_socket);
-	measure_wakeup("sendfd", send_by_call, receive_by_call);
-	measure_wakeup("scm_rights", send_by_socket, receive_by_socket);
+	for (unsigned int i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+		measure_calls(ways[i].name, ways[i].send, ways[i].receive);
+	for (unsigned int i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+		measure_wakeup(ways[i].name, ways[i].send, ways[i].receive);
 	return 0;
 }
