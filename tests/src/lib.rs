@@ -83,6 +83,15 @@ impl Peer {
         answer.unwrap_or_else(|| panic!("peer {pid} is gone"))
     }
 
+    /// Has a peer do something that may have ended before it is told or before it answers.
+    pub fn ask_if_alive(&mut self, line: &str) -> Option<Answer> {
+        let stdin = self.stdin.as_mut().expect("not ended yet");
+        match writeln!(stdin, "{line}") {
+            Ok(()) => self.answer_if_alive(),
+            Err(_) => None,
+        }
+    }
+
     /// The answer of a peer that may have ended instead.
     pub fn answer_if_alive(&mut self) -> Option<Answer> {
         let mut line = String::new();

@@ -183,8 +183,7 @@ fn start(
     }
     passengers::inherit(&mut command, passengers);
     let mut peer = Peer::start_command(&mut command);
-    peer.tell("self");
-    let Some(Answer::Ok(answer)) = peer.answer_if_alive() else {
+    let Some(Answer::Ok(answer)) = peer.ask_if_alive("self") else {
         return None;
     };
     let pid = if words.contains(&"pidns") {
