@@ -19,7 +19,7 @@ WORKERS = \
     "node=node bindings/node/examples/pool/worker.mjs"
 
 # The evidence: what is not a matter of seconds, and what needs every language at once.
-EVIDENCE = conformance faults model
+EVIDENCE = conformance faults model fuzz-parsers
 
 .PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
     bench bench-pool bench-kernel header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
@@ -34,6 +34,7 @@ help:
 	@echo 'make test-kernel     build kernels with sendfd(2), and test it and the library in them'
 	@echo 'make lint        formatting, clippy, and what else reads code'
 	@echo 'make fuzz SECS=60    random sequences of calls of the C library'
+	@echo 'make fuzz-parsers SECS=60    whatever others may write, read by each parser, by libFuzzer'
 	@echo 'make bench       timings against other ways, as ratios'
 	@echo 'make bench-pool  the pool against other ways to have several workers'
 	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'

@@ -108,6 +108,11 @@ pub(crate) fn socket(flags: SocketFlags) -> Result<OwnedFd, Errno> {
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(name: &[u8]) {
+    assert!(parse(name).is_none() || name.starts_with(b"sendfd/1/"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,9 +73,18 @@ fn extents(map: &[u8]) -> impl Iterator<Item = [u64; 3]> {
     let lines = map.split(|byte| *byte == b'\n');
     lines.filter_map(|line| {
         let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
-        let mut next = || words.next()?.parse().ok();
+        let mut next = || words.next()?.parse::<u32>().ok().map(u64::from);
         Some([next()?, next()?, next()?])
     })
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(map: &[u8]) {
+    for user in [0, 1000, OVERFLOW, u32::MAX] {
+        is_mapped(map, user);
+        Map(map).inside(user);
+    }
+    Map(map).is_of_an_ancestor();
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ mod call;
 mod credentials;
 mod error;
 mod fork;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kind;
 mod limits;
 mod link;

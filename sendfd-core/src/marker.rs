@@ -169,6 +169,13 @@ fn parse(link: &[u8]) -> Option<Link> {
     (version == 1 && words.next().is_none()).then_some(Link::Marker(marker))
 }
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(link: &[u8]) {
+    if let Some(Link::Marker(marker)) = parse(link) {
+        assert!(marker.tx >= 0, "{marker:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -410,6 +410,15 @@ pub(crate) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
     }
 }
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(file: &[u8]) {
+    stat_field(file, 22);
+    is_exiting(file);
+    for name in ["Uid:", "NSpid:", "Pid:"] {
+        assert!(field(file, name).is_none_or(|value| !value.contains('\n')));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
