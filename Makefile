@@ -19,7 +19,7 @@ WORKERS = \
     "node=node bindings/node/examples/pool/worker.mjs"
 
 # The evidence: what is not a matter of seconds, and what needs every language at once.
-EVIDENCE = conformance faults model fuzz-parsers
+EVIDENCE = conformance faults chaos model fuzz-parsers
 
 .PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
     bench bench-pool bench-kernel header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
@@ -30,6 +30,7 @@ help:
 	@echo 'make test        all tests that need no kernel build'
 	@echo 'make conformance     every language to every language, also with something taken from them'
 	@echo 'make faults      every system call of the library fails once at each place'
+	@echo 'make chaos SECS=60   processes killed, stopped, forked, retired at random moments; nothing is lost'
 	@echo 'make model       the protocol of retire, reopen, fork and full tables, in every order of events'
 	@echo 'make test-kernel     build kernels with sendfd(2), and test it and the library in them'
 	@echo 'make lint        formatting, clippy, and what else reads code'
@@ -110,7 +111,7 @@ bindings: need-python need-node
 	$(MAKE) --no-print-directory -C bindings/python setup
 	$(MAKE) --no-print-directory -C bindings/node setup
 
-conformance: bindings
+conformance chaos: bindings
 $(EVIDENCE): need-rust need-cc
 	@$(MAKE) --no-print-directory -C tests $@
 

@@ -154,8 +154,27 @@ static int start_listening(int sig)
     return done(sendfd_listen(sig));
 }
 
+/* Until the child runs, it holds what it inherited: its end of the pipe tells. */
+static int fork_child(void)
+{
+    int ends[2];
+    char none;
+    if (pipe(ends))
+        return fail(-errno);
+    signal(SIGCHLD, SIG_IGN);
+    pid_t child = fork();
+    close(ends[1]);
+    if (!child) {
+        usleep((useconds_t)number("ms", 0) * 1000);
+        _exit(0);
+    }
+    ssize_t ended = child < 0 ? -1 : read(ends[0], &none, 1);
+    close(ends[0]);
+    return ended < 0 ? fail(-EIO) : done(0);
+}
+
 /* Does one command. Returns whether it is unknown. */
-static int act(const char *verb)
+static int act(const char *verb, char **argv)
 {
     int sig = (int)number("sig", 0), pid = (int)number("pid", 0);
     if (!strcmp(verb, "self"))
@@ -168,6 +187,16 @@ static int act(const char *verb)
         sendfd_receiver_close(receivers[sig]);
         receivers[sig] = NULL;
         return done(0);
+    }
+    if (!strcmp(verb, "retire"))
+        return done(sendfd_receiver_retire(receivers[sig]));
+    if (!strcmp(verb, "fork"))
+        return fork_child();
+    if (!strcmp(verb, "exec")) {
+        done(0);
+        fflush(stdout);
+        execv("/proc/self/exe", argv);
+        return 1;
     }
     if (!strcmp(verb, "listen"))
         return start_listening(sig);
@@ -201,15 +230,16 @@ static int act(const char *verb)
     return 1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
     char *line = NULL;
     size_t size = 0;
     while (getline(&line, &size, stdin) > 0) {
         nwords = 0;
         for (char *at = strtok(line, " \n"); at && nwords < 32; at = strtok(NULL, " \n"))
             words[nwords++] = at;
-        if (!nwords || act(words[0])) {
+        if (!nwords || act(words[0], argv)) {
             fprintf(stderr, "peer.c: unknown command %s\n", nwords ? words[0] : "");
             return 2;
         }

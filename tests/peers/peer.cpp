@@ -7,6 +7,9 @@
 #include <vector>
 
 #include <csignal>
+#include <cstdlib>
+
+#include <unistd.h>
 
 #include <sendfd.hpp>
 
@@ -108,7 +111,26 @@ void send(Peer &peer, const Words &words, bool over_target) {
     }
 }
 
-std::string act(Peer &peer, const std::string &verb, const Words &words) {
+// Until the child runs, it holds what it inherited: its end of the pipe tells.
+void fork_child(const Words &words) {
+    int ends[2];
+    if (pipe(ends))
+        throw std::system_error(errno, std::generic_category());
+    std::signal(SIGCHLD, SIG_IGN);
+    const pid_t child = fork();
+    close(ends[1]);
+    if (child == 0) {
+        usleep(static_cast<useconds_t>(number(words, "ms")) * 1000);
+        _exit(0);
+    }
+    char none;
+    const ssize_t ended = child < 0 ? -1 : read(ends[0], &none, 1);
+    close(ends[0]);
+    if (ended < 0)
+        throw std::system_error(EIO, std::generic_category());
+}
+
+std::string act(Peer &peer, const std::string &verb, const Words &words, char **argv) {
     const int sig = static_cast<int>(number(words, "sig"));
     if (verb == "self")
         return "language=cpp signals=yes";
@@ -118,6 +140,14 @@ std::string act(Peer &peer, const std::string &verb, const Words &words) {
         return receive(peer, words, sig);
     } else if (verb == "close") {
         peer.receivers.erase(sig);
+    } else if (verb == "retire") {
+        peer.receivers.at(sig).retire();
+    } else if (verb == "fork") {
+        fork_child(words);
+    } else if (verb == "exec") {
+        std::cout << "ok" << std::endl;
+        execv("/proc/self/exe", argv);
+        std::abort();
     } else if (verb == "listen") {
         const sigset_t set = set_of(sig);
         sigprocmask(SIG_BLOCK, &set, nullptr);
@@ -143,7 +173,7 @@ std::string act(Peer &peer, const std::string &verb, const Words &words) {
 
 } // namespace
 
-int main() {
+int main(int, char **argv) {
     Peer peer;
     for (std::string line; std::getline(std::cin, line);) {
         std::istringstream text(line);
@@ -155,7 +185,7 @@ int main() {
             words[word.substr(0, equals)] = word.substr(equals + 1);
         }
         try {
-            const std::string answer = act(peer, verb, words);
+            const std::string answer = act(peer, verb, words, argv);
             std::cout << "ok " << answer << std::endl;
         } catch (const std::system_error &error) {
             std::cout << "error " << error.code().value() << ' ' << error.what() << std::endl;

@@ -67,6 +67,17 @@ const verbs = {
     receivers.get(sig).receiver.close();
     receivers.delete(sig);
   },
+  retire: (_, sig) => {
+    const { receiver } = receivers.get(sig);
+    if (!receiver.retire) throw failure(38, 'no retire');
+    receiver.retire();
+  },
+  fork: () => {
+    throw failure(38, 'Node cannot fork');
+  },
+  exec: () => {
+    throw failure(38, 'Node cannot execute another program in its place');
+  },
   listen: () => {
     throw failure(38, 'JavaScript cannot take a real-time signal with its value');
   },

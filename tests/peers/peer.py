@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import time
 
 import sendfd
 
@@ -53,6 +54,22 @@ def take(words: dict[str, str], sig: int) -> str:
     return f"pid={info.pid} uid={info.uid} at={info.fd}"
 
 
+def fork_child(seconds: float) -> None:
+    """Fork a child that only exits, after so long, and wait until it runs.
+
+    Until then it holds what it inherited: its end of the pipe tells.
+    """
+    reader, writer = os.pipe()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    child = os.fork()
+    os.close(writer)
+    if child == 0:
+        time.sleep(seconds)
+        os._exit(0)
+    os.read(reader, 1)
+    os.close(reader)
+
+
 def act(verb: str, words: dict[str, str]) -> str:
     """Do one command and return the words of the answer."""
     sig = int(words.get("sig", 0))
@@ -65,6 +82,15 @@ def act(verb: str, words: dict[str, str]) -> str:
             return receive(words, sig)
         case "close":
             receivers.pop(sig).close()
+        case "retire":
+            if not hasattr(sendfd.Receiver, "retire"):
+                raise OSError(errno.ENOSYS, "no retire")
+            receivers[sig].retire()
+        case "fork":
+            fork_child(int(words["ms"]) / 1000)
+        case "exec":
+            print("ok", flush=True)
+            os.execv(sys.executable, [sys.executable, *sys.argv])
         case "listen":
             signal.pthread_sigmask(signal.SIG_BLOCK, {sig})
             sendfd.listen(sig)

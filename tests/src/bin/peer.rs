@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
@@ -231,6 +232,30 @@ impl Peer {
             "flood" => flood(words, pid, sig),
             "drain" => self.drain(words, sig),
             "count-in" => self.count_in(words, sig),
+            "retire" => {
+                self.receivers[&sig].retire().map_err(failure)?;
+                Ok(String::new())
+            }
+            "fork" => {
+                // SAFETY: a plain call: the kernel reaps the children.
+                unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+                let ms = number(words, "ms", 0);
+                // Until the child runs, it holds what it inherited: its end of the pipe tells.
+                let (mut reader, writer) = std::io::pipe().expect("a pipe");
+                fork(|| {
+                    // SAFETY: a number of its own, which is not used any more.
+                    unsafe { libc::close(writer.as_raw_fd()) };
+                    std::thread::sleep(Duration::from_millis(ms));
+                });
+                drop(writer);
+                std::io::Read::read(&mut reader, &mut [0]).expect("a pipe");
+                Ok(String::new())
+            }
+            "exec" => {
+                println!("ok");
+                let error = std::process::Command::new("/proc/self/exe").exec();
+                panic!("exec: {error}")
+            }
             "fork-hold" => {
                 // Answers when the child runs: until then it has not closed what it inherited.
                 let (mut reader, writer) = std::io::pipe().expect("a pipe");
