@@ -25,6 +25,7 @@ test('import and require give one and the same', () => {
     'Target',
     'Targets',
     'detect',
+    'listen',
     'offerTakeover',
     'port',
     'probe',
@@ -32,6 +33,7 @@ test('import and require give one and the same', () => {
     'send',
     'sendSync',
     'takeOver',
+    'unlisten',
     'version',
   ]);
   for (const name of names) assert.equal(Reflect.get(sendfd, name), required[name]);
