@@ -23,6 +23,13 @@
 //! exit or be killed in the next instruction. Sending fails with nothing sent and nothing left
 //! behind. See [`send_with`] for everything a message can carry, and [`probe()`] for the reasons
 //! when something is not permitted.
+//!
+//! # Features
+//! - `tokio` (off by default): the module `tokio`, a receiver to be awaited, which is a stream as well,
+//!   and sends that wait in a tokio runtime. With other event loops, poll the descriptor that
+//!   [`Receiver`]'s `AsFd` lends.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // One noun, one file. What is public is named here and nowhere else.
 mod address;
@@ -57,6 +64,8 @@ mod sender;
 mod signal;
 mod sys;
 mod target;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod wait;
 mod wire;
 
@@ -88,4 +97,6 @@ const _: () = {
     shared::<Report>();
     shared::<SendOptions<'_>>();
     shared::<Target>();
+    #[cfg(feature = "tokio")]
+    shared::<tokio::Receiver>();
 };

@@ -120,6 +120,13 @@ impl Patience {
         }
     }
 
+    /// No waiting at all: for who does that himself.
+    #[cfg(feature = "tokio")]
+    pub(crate) const NONE: Patience = Patience {
+        deadline: Deadline::Past,
+        wait_for: WaitFor::Room,
+    };
+
     /// Whether waiting can help a target that was not reached.
     pub(crate) fn covers(&self, cause: Cause) -> bool {
         match cause {

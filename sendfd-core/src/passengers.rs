@@ -47,6 +47,12 @@ impl<'a> Passengers<'a> {
         Ok(())
     }
 
+    /// The duplicates, for who waits by himself.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_held(self) -> Vec<OwnedFd> {
+        self.held
+    }
+
     /// Lends them to `f`, with one more behind them if there is one.
     #[inline]
     pub(crate) fn lend<R>(

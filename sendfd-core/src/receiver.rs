@@ -332,6 +332,21 @@ impl Receiver {
     }
 }
 
+#[cfg(feature = "tokio")]
+impl Receiver {
+    /// The descriptor to poll, for an event loop that keeps it. As with [`AsFd`], no message is taken
+    /// ahead from now on.
+    pub(crate) fn polled(&self) -> std::sync::Arc<OwnedFd> {
+        self.as_fd();
+        self.set.shared()
+    }
+
+    /// Whether the descriptor is readable.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.set.is_ready()
+    }
+}
+
 impl AsFd for Receiver {
     /// To be polled for reading; it is readable whenever there is something to receive. From its
     /// first use on, no message is taken from the kernel before it is asked for.

@@ -142,22 +142,16 @@ impl Target {
         passengers: &mut Passengers<'_>,
         patience: Patience,
     ) -> Answer<Self> {
-        let process = Process::open(key.pid)?;
-        // Before the target is asked: it may not be told of a user that this process is no more.
-        let sender = Sender::now();
+        let opening = Opening::new(key)?;
         let mut pause = Pause::new(patience.deadline);
-        let route = loop {
-            match Route::open(&process, key.port, key.paths) {
-                Err(cause) if patience.covers(cause) => pause.sleep(&process, cause, passengers)?,
-                result => break result?,
+        loop {
+            match opening.attempt() {
+                Err(cause) if patience.covers(cause) => {
+                    pause.sleep(&opening.process, cause, passengers)?;
+                }
+                result => return result,
             }
-        };
-        Ok(Target {
-            key,
-            sender,
-            route,
-            side: OnceLock::new(),
-        })
+        }
     }
 
     /// Whether its descriptor is still its own.
@@ -275,6 +269,35 @@ impl Target {
     }
 }
 
+/// A process that is to be opened as a target. It is held, so that its pid does not come to mean another
+/// one while somebody waits for it to listen.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    key: Key,
+    process: Process,
+}
+
+impl Opening {
+    pub(crate) fn new(key: Key) -> Answer<Self> {
+        Ok(Opening {
+            key,
+            process: Process::open(key.pid)?,
+        })
+    }
+
+    /// Opens it, if it listens by now. Does not wait.
+    pub(crate) fn attempt(&self) -> Answer<Target> {
+        // Before the target is asked: it may not be told of a user that this process is no more.
+        let sender = Sender::now();
+        Ok(Target {
+            key: self.key,
+            sender,
+            route: Route::open(&self.process, self.key.port, self.key.paths)?,
+            side: OnceLock::new(),
+        })
+    }
+}
+
 const MAX_REOPENED: u32 = 8;
 
 /// This process may change its user while it sends.
@@ -283,7 +306,7 @@ const MAX_INTRODUCED: u32 = 4;
 type Answer<T> = std::result::Result<T, Cause>;
 
 /// Whether the target will have room again when it receives.
-fn passes(cause: Cause) -> bool {
+pub(crate) fn passes(cause: Cause) -> bool {
     matches!(cause, Cause::QueueFull | Cause::TooManyInFlight)
 }
 
@@ -299,15 +322,18 @@ fn holds_io_uring(fds: &[BorrowedFd<'_>]) -> bool {
 }
 
 /// Waits, longer each time, until something is worth another try.
-struct Pause {
+#[derive(Debug)]
+pub(crate) struct Pause {
     deadline: Deadline,
     time: Duration,
 }
 
 impl Pause {
     const FIRST: Duration = Duration::from_micros(500);
+    const MOST_FOR_ROOM: Duration = Duration::from_millis(4);
+    const MOST_FOR_BOOT: Duration = Duration::from_millis(20);
 
-    fn new(deadline: Deadline) -> Self {
+    pub(crate) fn new(deadline: Deadline) -> Self {
         Pause {
             deadline,
             time: Self::FIRST,
@@ -315,7 +341,12 @@ impl Pause {
     }
 
     /// For how long to wait now. Fails with `cause` where no waiting was allowed.
-    fn next(&mut self, cause: Cause, most: Duration) -> Answer<Duration> {
+    pub(crate) fn next(&mut self, cause: Cause) -> Answer<Duration> {
+        let most = if passes(cause) {
+            Self::MOST_FOR_ROOM
+        } else {
+            Self::MOST_FOR_BOOT
+        };
         let left = match self.deadline.left() {
             Some(left) => left,
             None if self.deadline.waits() => {
@@ -339,7 +370,7 @@ impl Pause {
         cause: Cause,
         passengers: &mut Passengers<'_>,
     ) -> Answer<()> {
-        let time = self.next(cause, Duration::from_millis(20))?;
+        let time = self.next(cause)?;
         passengers.hold()?;
         if process.exits_within(time)? {
             return Err(Cause::NoSuchProcess);
@@ -355,7 +386,7 @@ impl Pause {
         cause: Cause,
         passengers: &mut Passengers<'_>,
     ) -> Answer<()> {
-        let time = self.next(cause, Duration::from_millis(4))?;
+        let time = self.next(cause)?;
         passengers.hold()?;
         match route.link.socket().filter(|_| cause == Cause::QueueFull) {
             Some(socket) => {

@@ -53,7 +53,7 @@ const HOUSE: [(Floor, &[&str]); 6] = [
         Floor::Receiving,
         &["fork", "listen", "message", "port", "ports", "receiver"],
     ),
-    (Floor::Roof, &["fuzzing", "lib", "probe"]),
+    (Floor::Roof, &["fuzzing", "lib", "probe", "tokio"]),
 ];
 
 /// Imports between the wings that are still to be undone. One that is gone has to go from here.

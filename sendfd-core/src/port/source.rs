@@ -105,6 +105,18 @@ impl Set {
         Ok(poll(&mut fds, timespec(time).as_ref())? > 0)
     }
 
+    /// The descriptor, for who keeps it registered somewhere.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.0)
+    }
+
+    /// Whether a source is ready. Does not wait.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.wait(Duration::ZERO) == Ok(true)
+    }
+
     pub(crate) fn number(&self) -> RawFd {
         self.0.as_raw_fd()
     }

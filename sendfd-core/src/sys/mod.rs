@@ -5,6 +5,8 @@
 mod fork;
 mod lineage;
 mod lock;
+#[cfg(feature = "tokio")]
+mod polled;
 mod record;
 mod signals;
 
@@ -19,6 +21,8 @@ use crate::credentials::Credentials;
 pub(crate) use fork::AtFork;
 pub(crate) use lineage::{PerProcess, generation, own_pid};
 pub(crate) use lock::{AfterFork, Event, Guard, Lock};
+#[cfg(feature = "tokio")]
+pub(crate) use polled::polled;
 pub(crate) use record::{BATCH, ReceivedFds, Record, discard, receive, receive_many};
 pub(crate) use signals::{
     Disposition, disposition, expect_fd, expect_no_fd, expects_fd, is_blocked, queue_to_self,
