@@ -7,7 +7,7 @@ use std::process::Command;
 
 use clap::ArgMatches;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use sendfd_core::{Cause, Message, Port, Receiver, ReceiverOptions, Wait};
+use sendfd_core::{Cause, Message, Receiver, ReceiverOptions, Wait};
 
 use crate::args::RecvArgs;
 use crate::exit::{Code, Failure, Result};
@@ -43,11 +43,6 @@ pub(crate) fn run(args: RecvArgs, order: &ArgMatches) -> Result<()> {
             Err(execute(command, messages, &args, order))
         }
     }
-}
-
-/// A receiver for this user and root alone.
-pub(crate) fn open(port: Port) -> Result<Receiver> {
-    Ok(Receiver::open(port)?)
 }
 
 /// Waits anew when a signal handler ran: none of ours asks it to end.

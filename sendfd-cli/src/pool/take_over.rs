@@ -15,7 +15,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use sendfd_core::MAX_FDS;
+use sendfd_core::tokio::Receiver;
+use sendfd_core::{MAX_FDS, Port};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -23,8 +24,6 @@ use tokio::task::spawn_local;
 use super::Pool;
 use super::log::{note, trouble};
 use crate::exit::{Failure, Result};
-use crate::sys;
-use sendfd_core::Port;
 
 const WORDS: &[u8] = b"sendfd pool: take over 1";
 const READY: &[u8] = b"ready\n";
@@ -91,13 +90,8 @@ impl Predecessor {
 
 /// Answers whoever asks for the sockets. `relieved` is told when a successor serves.
 pub(crate) fn offer(pool: &Rc<Pool>, relieved: Rc<Notify>) {
-    let opened = crate::recv::open(pool.port).and_then(|receiver| {
-        let polled = receiver.as_fd().try_clone_to_owned().and_then(sys::polled);
-        let polled = polled.map_err(|error| Failure::system(format!("cannot poll: {error}")))?;
-        Ok((receiver, polled))
-    });
-    let (receiver, polled) = match opened {
-        Ok(both) => both,
+    let mut receiver = match Receiver::open(pool.port) {
+        Ok(receiver) => receiver,
         Err(error) => {
             trouble(format!("no successor will be able to take over: {error}"));
             return;
@@ -105,21 +99,20 @@ pub(crate) fn offer(pool: &Rc<Pool>, relieved: Rc<Notify>) {
     };
     let pool = Rc::clone(pool);
     spawn_local(async move {
-        loop {
-            let Ok(mut ready) = polled.readable().await else {
-                return;
-            };
-            match receiver.recv(sendfd_core::Wait::Never) {
-                Ok(message) => {
-                    let sender = message.sender.pid;
-                    let pair = message.fds.into_iter().next();
-                    let asks = message.data == WORDS;
-                    if let Some(pair) = pair.filter(|_| asks) {
-                        note(format!("process {sender} asks to take over"));
-                        spawn_local(answer(Rc::clone(&pool), pair, Rc::clone(&relieved)));
-                    }
+        while let Some(received) = receiver.next().await {
+            let message = match received {
+                Ok(message) => message,
+                Err(error) => {
+                    trouble(format!("a successor may have to wait: {error}"));
+                    continue;
                 }
-                Err(_) => ready.clear_ready(),
+            };
+            let sender = message.sender.pid;
+            let pair = message.fds.into_iter().next();
+            let asks = message.data == WORDS;
+            if let Some(pair) = pair.filter(|_| asks) {
+                note(format!("process {sender} asks to take over"));
+                spawn_local(answer(Rc::clone(&pool), pair, Rc::clone(&relieved)));
             }
         }
     });
