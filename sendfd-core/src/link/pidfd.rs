@@ -82,7 +82,7 @@ fn fetch(pidfd: BorrowedFd<'_>, process: &Seen<'_>, marker: Marker) -> Result<Ow
         })
         // Asked last, of what is known to be a socket.
         && rustix::fs::fstat(&tx).is_ok_and(|stat| stat.st_ino == marker.inode)
-        && (!process.is_of_another_user() || carries_nothing(&tx));
+        && carries_nothing(&tx);
     if is_inbox {
         return Ok(tx);
     }
@@ -107,7 +107,8 @@ fn is_socket(process: &Seen<'_>, marker: Marker) -> bool {
 }
 
 /// Whether nothing waits to be received at a sending end, and nothing ever will: it would be closed by
-/// whoever closes that end last.
+/// whoever closes that end last. With this direction closed, a receiver that closes the other by retiring
+/// hangs up, which poll(2) tells.
 fn carries_nothing(tx: &OwnedFd) -> bool {
     let closed = shutdown(tx, Shutdown::Read);
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
