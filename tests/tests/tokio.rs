@@ -259,7 +259,7 @@ fn how_long_a_send_waits_is_the_callers_to_say() {
     runtime.block_on(async {
         let fd = passenger();
         let send = |options: SendOptions<'static>| {
-            let sending = send_with(own(), port(11), &[fd.as_fd()], &options);
+            let sending = send_with(own(), port(20), &[fd.as_fd()], &options);
             async { cause(sending.await) }
         };
         let short = Wait::For(Duration::from_millis(20));
@@ -272,11 +272,11 @@ fn how_long_a_send_waits_is_the_callers_to_say() {
         assert_eq!(send(options.wait(short)).await, Some(Cause::NeverListened));
         let opening = TargetOptions::new().wait(short);
         assert_eq!(
-            cause(open_target(own(), port(11), &opening).await),
+            cause(open_target(own(), port(20), &opening).await),
             Some(Cause::NeverListened)
         );
 
-        let receiver = Receiver::open(port(11)).expect("a receiver");
+        let receiver = Receiver::open(port(20)).expect("a receiver");
         let mut sent = 0;
         let full = loop {
             match send(options).await {
@@ -291,11 +291,11 @@ fn how_long_a_send_waits_is_the_callers_to_say() {
         }
         assert_eq!(send(options.wait(short)).await, None);
         assert_eq!(
-            cause(send_with(0, port(11), &[fd.as_fd()], &options).await),
+            cause(send_with(0, port(20), &[fd.as_fd()], &options).await),
             Some(Cause::PidNotPositive)
         );
         assert_eq!(
-            cause(send_with(own(), port(11), &[], &options).await),
+            cause(send_with(own(), port(20), &[], &options).await),
             Some(Cause::NoDescriptors)
         );
     });
