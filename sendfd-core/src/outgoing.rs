@@ -1,7 +1,6 @@
 //! What is sent, where to, and how: a message on its way out.
 
-use rustix::net::UCred;
-
+use crate::credentials::Credentials;
 use crate::error::Cause;
 use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::path::Paths;
@@ -151,7 +150,7 @@ pub(crate) struct Outgoing<'a> {
     header: Header,
     data: &'a [u8],
     /// The sender. The kernel names him itself if this is `None`.
-    credentials: Option<UCred>,
+    credentials: Option<Credentials>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -182,7 +181,7 @@ impl<'a> Outgoing<'a> {
 
     /// The same, from a sender who names himself.
     #[inline]
-    pub(crate) fn named(self, credentials: Option<UCred>) -> Self {
+    pub(crate) fn named(self, credentials: Option<Credentials>) -> Self {
         Outgoing {
             credentials,
             ..self
@@ -209,7 +208,7 @@ impl<'a> Outgoing<'a> {
 
     /// The sender, where his name is not left to the kernel.
     #[inline]
-    pub(crate) fn credentials(&self) -> Option<UCred> {
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
         self.credentials
     }
 }

@@ -7,10 +7,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::net::UCred;
-use rustix::process::{Gid, Pid, Uid, getegid, geteuid};
+use rustix::process::{getegid, geteuid};
+use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::credentials::OVERFLOW;
+use crate::credentials::{Credentials, OVERFLOW};
 use crate::sys;
 
 #[derive(Debug)]
@@ -31,11 +31,14 @@ fn effective() -> u64 {
     pair(geteuid().as_raw(), getegid().as_raw())
 }
 
-/// Whether this process may become another user without executing a program: root, and whoever is one
-/// user in effect and another otherwise.
+/// Whether this process may become another user without executing a program: whoever has the capability,
+/// as root has it unless it was taken away, and whoever is one user in effect and another otherwise.
 fn can_change() -> bool {
     let effective = geteuid().as_raw();
-    effective == 0 || sys::own_users() != [effective; 2]
+    let may = capabilities(None).map_or(effective == 0, |own| {
+        own.permitted.contains(CapabilitySet::SETUID)
+    });
+    may || sys::own_users() != [effective; 2]
 }
 
 impl Sender {
@@ -49,15 +52,15 @@ impl Sender {
 
     /// As it is to be named. A child names itself.
     #[inline]
-    pub(crate) fn named(&self) -> Option<UCred> {
+    pub(crate) fn named(&self) -> Option<Credentials> {
         let who = self.who.load(Ordering::Relaxed);
         if who == UNNAMED {
             return None;
         }
-        Some(UCred {
-            pid: Pid::from_raw(sys::own_pid().cast_signed())?,
-            uid: Uid::from_raw((who >> 32) as u32),
-            gid: Gid::from_raw(who as u32),
+        Some(Credentials {
+            pid: sys::own_pid(),
+            uid: (who >> 32) as u32,
+            gid: who as u32,
         })
     }
 
@@ -87,8 +90,9 @@ mod tests {
         let sender = Sender::now();
         match sender.named() {
             Some(named) => {
-                assert_eq!(named.pid.as_raw_nonzero().get() as u32, std::process::id());
-                assert_eq!((named.uid, named.gid), (geteuid(), getegid()));
+                assert_eq!(named.pid, std::process::id());
+                let effective = (geteuid().as_raw(), getegid().as_raw());
+                assert_eq!((named.uid, named.gid), effective);
             }
             None => assert!(!can_change()),
         }
@@ -103,6 +107,9 @@ mod tests {
             .who
             .store(pair(4_000_000, 4_000_000), Ordering::Relaxed);
         assert!(sender.ask_again());
-        assert_eq!(sender.named().map(|named| named.uid), Some(geteuid()));
+        assert_eq!(
+            sender.named().map(|named| named.uid),
+            Some(geteuid().as_raw())
+        );
     }
 }

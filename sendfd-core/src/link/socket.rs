@@ -1,17 +1,14 @@
 //! A socket that is sent over, for both of the paths that end in one.
 
-use std::io::IoSlice;
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::Unsent;
 use crate::error::Cause;
-use crate::limits::MAX_FDS;
 use crate::outgoing::Outgoing;
 use crate::sys;
 use crate::wait::timespec;
@@ -86,7 +83,14 @@ impl Socket {
         fds: &[BorrowedFd<'_>],
         outgoing: &Outgoing<'_>,
     ) -> Result<(), Unsent> {
-        send(self.get(), fds, outgoing).map_err(|errno| match errno {
+        let sent = sys::transmit(
+            self.as_fd(),
+            &outgoing.header().encode(),
+            outgoing.data(),
+            fds,
+            outgoing.credentials(),
+        );
+        sent.map_err(|errno| match errno {
             Errno::AGAIN => Unsent::For(Cause::QueueFull),
             Errno::BADF | Errno::NOTSOCK => Unsent::For(Cause::BadDescriptor),
             Errno::PIPE | Errno::CONNRESET | Errno::CONNREFUSED | Errno::NOTCONN => Unsent::Gone,
@@ -108,34 +112,4 @@ impl Drop for Socket {
             mem::forget(self.fd.take());
         }
     }
-}
-
-/// Puts one record into the queue behind `socket`. The flags are per call because the socket may be
-/// one open file with many users.
-///
-/// # References
-/// - [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html)
-/// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`
-#[inline]
-fn send(socket: &OwnedFd, fds: &[BorrowedFd<'_>], outgoing: &Outgoing<'_>) -> Result<(), Errno> {
-    let header = outgoing.header().encode();
-    let parts = [IoSlice::new(&header), IoSlice::new(outgoing.data())];
-    let parts = if outgoing.data().is_empty() {
-        &parts[..1]
-    } else {
-        &parts
-    };
-
-    let mut space =
-        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let mut fits = control.push(SendAncillaryMessage::ScmRights(fds));
-    if let Some(credentials) = outgoing.credentials() {
-        fits &= control.push(SendAncillaryMessage::ScmCredentials(credentials));
-    }
-    debug_assert!(fits, "the space is for the most that a checked message has");
-
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    // A record goes whole or not at all, so the count that comes back says nothing.
-    sendmsg(socket, parts, &mut control, flags).map(drop)
 }

@@ -9,6 +9,7 @@ mod lock;
 mod polled;
 mod record;
 mod signals;
+mod transmit;
 
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -28,6 +29,7 @@ pub(crate) use signals::{
     Disposition, disposition, expect_fd, expect_no_fd, expects_fd, is_blocked, queue_to_self,
     with_signals_blocked,
 };
+pub(crate) use transmit::transmit;
 
 /// errno of the call that just failed.
 fn last_errno() -> Errno {
