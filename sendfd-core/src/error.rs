@@ -95,9 +95,9 @@ pub enum Cause {
     TooManyDescriptors(usize),
     /// EINVAL: `SENDFD_PATHS` names something that is no path.
     BadEnvironment,
-    /// EINVAL: [`listen`](crate::listen) was called while an arriving signal would kill the process.
+    /// EINVAL: [`listen`](crate::listen()) was called while an arriving signal would kill the process.
     SignalUnhandled,
-    /// EINVAL: [`unlisten`](crate::unlisten) without a [`listen`](crate::listen) before it.
+    /// EINVAL: [`unlisten`](crate::unlisten) without a [`listen`](crate::listen()) before it.
     NotInSignalMode,
     /// EBADF: one of the descriptors is not open.
     BadDescriptor,

@@ -17,7 +17,7 @@
 //!
 //! A process and one of its ports, which are its real-time signals, are an address. The process that
 //! wants descriptors listens there, with a [`Receiver`] (one pollable descriptor, no signal is raised) or
-//! in signal mode ([`listen`]: the signal is raised and carries the descriptor's number).
+//! in signal mode ([`listen()`]: the signal is raised and carries the descriptor's number).
 //!
 //! Sending succeeds once the kernel holds a duplicate for the target: the sender may close its own,
 //! exit or be killed in the next instruction. Sending fails with nothing sent and nothing left

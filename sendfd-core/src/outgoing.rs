@@ -61,7 +61,7 @@ impl<'a> SendOptions<'a> {
         SendOptions { tag, ..self }
     }
 
-    /// Bytes for the receiver, at most [`MAX_DATA`](crate::MAX_DATA).
+    /// Bytes for the receiver, at most [`MAX_DATA`].
     #[must_use]
     pub fn data(self, data: &'a [u8]) -> Self {
         SendOptions { data, ..self }
