@@ -254,19 +254,31 @@ fn open_listener(address: &Address, uid: Option<u32>) -> Result<OwnedFd, Errno> 
     Ok(listener)
 }
 
-/// The listener and one that waits to be accepted there, as they may be strangers' and long to close.
-/// Closes the listener at once if nobody waits.
+/// Who waits to be accepted at a listener that was shut down, and has sent something that may take long to
+/// close. The others are closed at once, and so is the listener, so that its address is free: only where
+/// the table has no room to accept them all, it is closed with those.
 fn with_who_waits(listener: OwnedFd, work: &Work) -> Vec<OwnedFd> {
-    if work.begin(listener.as_fd()).is_err() {
-        return Vec::new();
+    let mut slow = Vec::new();
+    // Nobody can join them.
+    while work.begin(listener.as_fd()).is_ok() {
+        match rustix::net::accept_with(&listener, SocketFlags::CLOEXEC) {
+            Ok(socket) => {
+                work.shut_down(&socket);
+                work.end();
+                if has_record(&socket) {
+                    slow.push(socket);
+                }
+            }
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                slow.push(listener);
+                break;
+            }
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(_) => break,
+        }
     }
-    let waiting = rustix::net::accept_with(&listener, SocketFlags::CLOEXEC);
     work.end();
-    match waiting {
-        Ok(socket) => vec![socket, listener],
-        Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => vec![listener],
-        Err(_) => Vec::new(),
-    }
+    slow
 }
 
 fn make(
@@ -319,4 +331,37 @@ fn random() -> Result<u64, Errno> {
     let mut bytes = [0_u8; 8];
     getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outgoing::{SendOptions, TargetOptions};
+    use crate::path::Paths;
+    use crate::signal::Port;
+    use crate::target::Target;
+
+    #[test]
+    fn who_waits_and_has_sent_nothing_keeps_no_address_taken() {
+        let (work, port) = (Work::new(), Port::new(9).expect("a port"));
+        for sends in [false, true] {
+            let set = Set::new().expect("a set");
+            let inbox = Inbox::open(port.signal(), &[], 0, &set).expect("an inbox");
+            assert!(inbox.has_listeners(), "the address is free");
+            let options = TargetOptions::new().paths(Paths::NAME);
+            let target = Target::open_with(process::own_pid(), port, &options).expect("a target");
+            if sends {
+                target
+                    .send(&[std::io::stdin().as_fd()], &SendOptions::default())
+                    .expect("sent");
+            }
+            // It was not accepted yet.
+            let (slow, _tx) = inbox.close(&set, &work);
+            assert_eq!(slow.len(), usize::from(sends));
+            // Even before what is slow was closed.
+            let set = Set::new().expect("a set");
+            let next = Inbox::open(port.signal(), &[], 0, &set).expect("an inbox");
+            assert!(next.has_listeners(), "the address is free");
+        }
+    }
 }
