@@ -142,6 +142,8 @@ pub enum Cause {
     TooManyInFlight,
     /// EMSGSIZE: more than [`MAX_DATA`] bytes of data.
     DataTooLong(usize),
+    /// EMSGSIZE: data above 4096 bytes travels in a file, and this is more than RLIMIT_FSIZE allows.
+    AboveFileSize(usize),
     /// EMSGSIZE: the next message needs more room than was lent. It stays.
     RoomTooSmall {
         /// How many descriptors it carries.
@@ -253,7 +255,9 @@ impl Cause {
                 Errno::TIMEDOUT
             }
             Cause::TooManyInFlight => Errno::TOOMANYREFS,
-            Cause::DataTooLong(_) | Cause::RoomTooSmall { .. } => Errno::MSGSIZE,
+            Cause::DataTooLong(_) | Cause::AboveFileSize(_) | Cause::RoomTooSmall { .. } => {
+                Errno::MSGSIZE
+            }
             Cause::AlreadyListening => Errno::ADDRINUSE,
             Cause::PathNotOffered(_)
             | Cause::LaterVersion
@@ -304,6 +308,7 @@ impl Cause {
             Cause::TooManyInFlight | Cause::NeverLanded => {
                 "raise RLIMIT_NOFILE of the sender, or wait until the targets have received"
             }
+            Cause::AboveFileSize(_) => "raise RLIMIT_FSIZE, or send 4096 bytes at most",
             Cause::RoomTooSmall { .. } => "lend more room and receive again: the message stays",
             Cause::AlreadyListening => "close the receiver that this process already has there",
             Cause::PathNotOffered(_) => "allow another path",
@@ -407,6 +412,10 @@ impl fmt::Display for Cause {
                     "{length} bytes of data are more than the {MAX_DATA} of one message"
                 )
             }
+            Cause::AboveFileSize(length) => write!(
+                f,
+                "{length} bytes of data travel in a file, and RLIMIT_FSIZE allows none that long"
+            ),
             Cause::RoomTooSmall { fds, data } => write!(
                 f,
                 "the next message carries {fds} descriptors and {data} bytes, more than there is room for"

@@ -59,6 +59,7 @@ mod process;
 mod reach;
 mod receiver;
 mod route;
+mod sealed;
 mod send;
 mod sender;
 mod signal;

@@ -6,7 +6,7 @@ use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::path::Paths;
 use crate::signal::Port;
 use crate::wait::{Deadline, Wait, WaitFor};
-use crate::wire::Header;
+use crate::wire::{Header, INLINE_DATA};
 
 /// What goes with the descriptors, and how.
 ///
@@ -156,9 +156,10 @@ pub(crate) struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     #[inline]
     pub(crate) fn new(port: Port, nfds: usize, tag: u64, data: &'a [u8]) -> Result<Self, Cause> {
+        let sealed = data.len() > INLINE_DATA;
         let nfds = match u16::try_from(nfds) {
             Ok(0) => return Err(Cause::NoDescriptors),
-            Ok(count) if nfds <= MAX_FDS => count,
+            Ok(count) if nfds + usize::from(sealed) <= MAX_FDS => count,
             _ => return Err(Cause::TooManyDescriptors(nfds)),
         };
         let data_len = match u32::try_from(data.len()) {
@@ -170,13 +171,19 @@ impl<'a> Outgoing<'a> {
             nfds,
             data_len,
             tag,
-            sealed: false,
+            sealed,
         };
         Ok(Outgoing {
             header,
-            data,
+            data: if sealed { &[] } else { data },
             credentials: None,
         })
+    }
+
+    /// Whether the data is too long for the record and goes in a memfd, as a descriptor more.
+    #[inline]
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.header.sealed
     }
 
     /// The same, from a sender who names himself.
@@ -191,7 +198,7 @@ impl<'a> Outgoing<'a> {
     /// Whether it is no more than sendfd(2) can carry: one descriptor and nothing else.
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
-        self.header.nfds == 1 && self.header.tag == 0 && self.data.is_empty()
+        self.header.nfds == 1 && self.header.tag == 0 && self.header.data_len == 0
     }
 
     /// What the record says of itself.
@@ -223,7 +230,14 @@ mod tests {
         let outgoing = |nfds, data: &[u8]| Outgoing::new(port, nfds, 0, data).map(drop);
         assert_eq!(outgoing(0, b""), Err(Cause::NoDescriptors));
         assert_eq!(outgoing(1, b""), Ok(()));
-        assert_eq!(outgoing(MAX_FDS, &[0; MAX_DATA]), Ok(()));
+        assert_eq!(outgoing(MAX_FDS, &[0; INLINE_DATA]), Ok(()));
+        let long = vec![0; MAX_DATA + 1];
+        // The memfd takes the place of one.
+        assert_eq!(outgoing(MAX_FDS - 1, &long[1..]), Ok(()));
+        assert_eq!(
+            outgoing(MAX_FDS, &long[1..]),
+            Err(Cause::TooManyDescriptors(MAX_FDS))
+        );
         assert_eq!(
             outgoing(MAX_FDS + 1, b""),
             Err(Cause::TooManyDescriptors(254))
@@ -232,9 +246,6 @@ mod tests {
             outgoing(70_000, b""),
             Err(Cause::TooManyDescriptors(70_000))
         );
-        assert_eq!(
-            outgoing(1, &[0; MAX_DATA + 1]),
-            Err(Cause::DataTooLong(4097))
-        );
+        assert_eq!(outgoing(1, &long), Err(Cause::DataTooLong(MAX_DATA + 1)));
     }
 }

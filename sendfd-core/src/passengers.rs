@@ -14,6 +14,8 @@ use crate::limits::MAX_FDS;
 pub(crate) struct Passengers<'a> {
     lent: &'a [BorrowedFd<'a>],
     held: Vec<OwnedFd>,
+    /// What carries data that is too long for the record.
+    hidden: Option<OwnedFd>,
 }
 
 impl<'a> Passengers<'a> {
@@ -22,6 +24,7 @@ impl<'a> Passengers<'a> {
         Passengers {
             lent,
             held: Vec::new(),
+            hidden: None,
         }
     }
 
@@ -53,27 +56,25 @@ impl<'a> Passengers<'a> {
         self.held
     }
 
-    /// Lends them to `f`, with one more behind them if there is one.
+    /// Adds one behind them, which the receiver does not give out.
+    pub(crate) fn hide(&mut self, fd: OwnedFd) {
+        self.hidden = Some(fd);
+    }
+
+    /// Lends them to `f`.
     #[inline]
-    pub(crate) fn lend<R>(
-        &self,
-        hidden: Option<BorrowedFd<'_>>,
-        f: impl FnOnce(&[BorrowedFd<'_>]) -> R,
-    ) -> R {
-        if self.held.is_empty() && hidden.is_none() {
+    pub(crate) fn lend<R>(&self, f: impl FnOnce(&[BorrowedFd<'_>]) -> R) -> R {
+        if self.held.is_empty() && self.hidden.is_none() {
             return f(self.lent);
         }
-        self.lend_copies(hidden, f)
+        self.lend_copies(f)
     }
 
     #[cold]
-    fn lend_copies<R>(
-        &self,
-        hidden: Option<BorrowedFd<'_>>,
-        f: impl FnOnce(&[BorrowedFd<'_>]) -> R,
-    ) -> R {
+    fn lend_copies<R>(&self, f: impl FnOnce(&[BorrowedFd<'_>]) -> R) -> R {
         let held = self.held.iter().map(AsFd::as_fd);
         let lent = self.lent.iter().copied().skip(self.held.len());
+        let hidden = self.hidden.iter().map(AsFd::as_fd);
         let all: ArrayVec<BorrowedFd<'_>, MAX_FDS> =
             held.chain(lent).chain(hidden).take(MAX_FDS).collect();
         f(&all)
@@ -101,12 +102,12 @@ mod tests {
         )
         .expect("replaced");
         writer.write_all(b"x").expect("written");
-        passengers.lend(None, |fds| {
+        passengers.lend(|fds| {
             assert!(fds[0].as_fd().try_clone_to_owned().is_ok());
             let mut byte = [0];
             assert_eq!(rustix::io::read(fds[0], &mut byte), Ok(1));
         });
-        let hidden = other.as_fd();
-        passengers.lend(Some(hidden), |fds| assert_eq!(fds.len(), 2));
+        passengers.hide(other.into());
+        passengers.lend(|fds| assert_eq!(fds.len(), 2));
     }
 }

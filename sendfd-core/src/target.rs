@@ -18,6 +18,7 @@ use crate::path::{Path, Paths};
 use crate::process::{self, Process};
 use crate::reach;
 use crate::route::{Reopened, Route};
+use crate::sealed;
 use crate::sender::Sender;
 use crate::signal::Port;
 use crate::sys;
@@ -176,9 +177,29 @@ impl Target {
         if !route.lives() {
             return Err(Cause::NoSuchProcess);
         }
+        if outgoing.is_sealed() {
+            return self.send_sealed(route, passengers, &outgoing, options.data, patience);
+        }
         let named = outgoing.named(self.sender.named());
-        match passengers.lend(None, |fds| route.link.send(fds, &named)) {
+        match passengers.lend(|fds| route.link.send(fds, &named)) {
             Err(why) => self.send_again(route, passengers, &outgoing, why, patience),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn send_sealed(
+        &self,
+        route: &Route,
+        passengers: &mut Passengers<'_>,
+        outgoing: &Outgoing<'_>,
+        data: &[u8],
+        patience: Patience,
+    ) -> Answer<()> {
+        passengers.hide(sealed::seal(data)?);
+        let named = outgoing.named(self.sender.named());
+        match passengers.lend(|fds| route.link.send(fds, &named)) {
+            Err(why) => self.send_again(route, passengers, outgoing, why, patience),
             Ok(()) => Ok(()),
         }
     }
@@ -247,7 +268,7 @@ impl Target {
                 Unsent::For(cause) => return Err(cause),
             }
             let named = outgoing.named(self.sender.named());
-            match passengers.lend(None, |fds| route.link.send(fds, &named)) {
+            match passengers.lend(|fds| route.link.send(fds, &named)) {
                 Ok(()) => return Ok(()),
                 Err(next) => why = next,
             }
@@ -265,7 +286,7 @@ impl Target {
             );
         }
         Err(match errno {
-            Errno::INVAL if passengers.lend(None, holds_io_uring) => Cause::CannotTravel,
+            Errno::INVAL if passengers.lend(holds_io_uring) => Cause::CannotTravel,
             other => other.into(),
         })
     }

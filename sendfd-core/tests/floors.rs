@@ -44,6 +44,7 @@ const HOUSE: [(Floor, &[&str]); 6] = [
             "passengers",
             "reach",
             "route",
+            "sealed",
             "send",
             "sender",
             "target",

@@ -470,3 +470,43 @@ fn a_neighbouring_signal_is_named() {
     let refused = send(pid(&target), far, passenger()).expect_err("nobody listens there");
     assert_eq!(refused.cause(), Cause::NotListening);
 }
+
+#[test]
+fn data_of_a_mebibyte_arrives_and_no_limit_of_files_kills_its_sender() {
+    let (mut sender, mut target, pid, sig) = pair();
+    let before = (sender.count(), target.count());
+    for path in PATHS {
+        for bytes in [4096, 4097, 1 << 20] {
+            let line = format!("send pid={pid} sig={sig} paths={path} bytes={bytes}");
+            sender.ok(format!("{line} n=252 tag=7"));
+            let message = target.ok(format!("recv sig={sig} ms=20000"));
+            assert_eq!(word(&message, "data").len(), bytes);
+            assert_eq!(word(&message, "fds").split(',').count(), 252);
+        }
+        let line = format!("send pid={pid} sig={sig} paths={path}");
+        sender.fails(format!("{line} bytes=4097 n=253"), libc::EINVAL);
+        sender.fails(format!("{line} bytes={}", (1 << 20) + 1), libc::EMSGSIZE);
+    }
+    in_child(false, || {
+        let limit = libc::rlimit {
+            rlim_cur: 8192,
+            rlim_max: 8192,
+        };
+        // SAFETY: a valid struct.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+        let options = SendOptions::new().data(&[1; 8193]);
+        let sent = send_with(
+            pid.unsigned_abs(),
+            port(),
+            &[std::io::stderr().as_fd()],
+            &options,
+        );
+        assert_eq!(errno(sent), libc::EMSGSIZE);
+    });
+    // Sender: the cached targets.
+    let after = (sender.count(), target.count());
+    assert!(
+        after.0 <= before.0 + 2 && after.1 <= before.1 + 1,
+        "{before:?} {after:?}"
+    );
+}
