@@ -12,8 +12,9 @@ use crate::memory;
 /// How many descriptors a message carries at most.
 pub const SENDFD_MAX_FDS: usize = 253;
 
-/// How many bytes of data a message carries at most.
-pub const SENDFD_MAX_DATA: usize = 4096;
+/// How many bytes of data a message carries at most. What is above 4096 travels in a sealed memfd,
+/// which is one of the SENDFD_MAX_FDS.
+pub const SENDFD_MAX_DATA: usize = 1048576;
 
 /// sendfd(2), on a kernel that has it.
 pub const SENDFD_PATH_SYSCALL: u32 = 1;

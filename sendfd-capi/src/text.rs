@@ -35,7 +35,7 @@ fn describe(errno: i32) -> &'static CStr {
         libc::EMFILE => c"this process's descriptor table is full: close some or raise RLIMIT_NOFILE",
         libc::ENFILE => c"the system's table of open files is full",
         libc::ENOMEM => c"there is no memory, in the kernel or in this process",
-        libc::EMSGSIZE => c"more than 4096 bytes of data, or (receiving) the room lent is too small and the message stays",
+        libc::EMSGSIZE => c"more than 1 MiB of data, or (receiving) the room lent is too small and the message stays",
         libc::EADDRINUSE => c"this process already listens on this signal",
         libc::EOPNOTSUPP => c"this kernel or target does not offer the path that was insisted on",
         libc::EINTR => c"interrupted by a signal handler while waiting; nothing was sent or received",
