@@ -159,6 +159,8 @@ pub enum Cause {
     LaterVersion,
     /// EOPNOTSUPP: the target is in another network namespace, where its address is not to be had.
     OtherNetwork,
+    /// EOPNOTSUPP: data above 4096 bytes travels in a memfd, and this process may make none.
+    NoMemfd,
     /// EOPNOTSUPP: there is no /proc for this process's pid namespace to find the target's inbox by.
     NoProc,
     /// EOPNOTSUPP: the target's main thread has exited, so that nothing can be fetched from it.
@@ -262,6 +264,7 @@ impl Cause {
             Cause::PathNotOffered(_)
             | Cause::LaterVersion
             | Cause::OtherNetwork
+            | Cause::NoMemfd
             | Cause::NoProc
             | Cause::MainThreadLeft => Errno::OPNOTSUPP,
             Cause::TableFull | Cause::NeverFits { .. } | Cause::CutShort => Errno::MFILE,
@@ -315,6 +318,9 @@ impl Cause {
             Cause::LaterVersion => "bring the sender's libsendfd up to that of the target",
             Cause::OtherNetwork => {
                 "run both in one network namespace, or allow the pidfd path, which needs ptrace rights over the target"
+            }
+            Cause::NoMemfd => {
+                "allow memfd_create in the seccomp profile, or send 4096 bytes of data at most"
             }
             Cause::NoProc => {
                 "mount /proc, or use the name path, which does not need it where both share a pid namespace"
@@ -427,6 +433,9 @@ impl fmt::Display for Cause {
             }
             Cause::OtherNetwork => f.write_str(
                 "the target is in another network namespace, where its address cannot be reached",
+            ),
+            Cause::NoMemfd => f.write_str(
+                "data above 4096 bytes travels in a memfd, and this process is let make none",
             ),
             Cause::NoProc => f.write_str(
                 "there is no /proc that shows the target, by which its inbox could be found",

@@ -53,7 +53,7 @@ pub(crate) fn create(sig: i32, tx: &OwnedFd) -> Result<OwnedFd, Errno> {
     let inode = rustix::fs::fstat(tx)?.st_ino;
     let mut name = ArrayString::<64>::new();
     let _ = write!(name, "sendfd:1:{sig}:{}:{inode}", tx.as_raw_fd());
-    let memfd = rustix::fs::memfd_create(name.as_str(), MemfdFlags::CLOEXEC)?;
+    let memfd = sys::memfd(name.as_str(), MemfdFlags::empty())?;
     for place in places(sig, || sys::descriptor_limit(0)) {
         match rustix::io::fcntl_dupfd_cloexec(&memfd, place) {
             Ok(placed) if placed.as_raw_fd() == place => return Ok(placed),

@@ -2,13 +2,16 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals};
 use rustix::io::{Errno, write};
 use rustix::process::{Resource, getrlimit};
 
 use crate::error::Cause;
+use crate::sys;
 
 /// A memfd with `data` in it. The receiver believes what its seals prove.
+///
+/// It does not block and does not allocate. On an error, nothing is left open.
 ///
 /// # References
 /// - [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), "File sealing"
@@ -18,22 +21,29 @@ pub(crate) fn seal(data: &[u8]) -> Result<OwnedFd, Cause> {
     if data.len() as u64 > limit {
         return Err(Cause::AboveFileSize(data.len()));
     }
-    let memfd = memfd_create(
-        c"sendfd-data",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?;
+    let memfd = sys::memfd(c"sendfd-data", MemfdFlags::ALLOW_SEALING).map_err(refusal)?;
     let mut left = data;
     while !left.is_empty() {
         match write(&memfd, left) {
-            Ok(0) => return Err(Errno::NOSPC.into()),
+            // To a file in memory this says that there is no more of it.
+            Ok(0) | Err(Errno::NOSPC) => return Err(Errno::NOMEM.into()),
             Ok(count) => left = &left[count..],
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&memfd, seals)?;
+    fcntl_add_seals(&memfd, seals).map_err(refusal)?;
     Ok(memfd)
+}
+
+/// A filter, a sysctl or an old kernel can refuse to make such a file. That is no answer of the target's,
+/// so it must not look like one.
+fn refusal(errno: Errno) -> Cause {
+    match errno {
+        Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::INVAL => Cause::NoMemfd,
+        other => other.into(),
+    }
 }
 
 #[cfg(test)]

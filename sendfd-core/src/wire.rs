@@ -8,19 +8,16 @@
 //! | 0 | 4 | magic, `"sfd\x01"`; the last byte is the version |
 //! | 4 | 1 | signal, counted from the kernel's first real-time signal |
 //! | 5 | 1 | flags: 1 if the data is in a sealed memfd, which travels as one descriptor more, the last |
-//! | 6 | 2 | number of descriptors, 1 to 253 |
+//! | 6 | 2 | number of descriptors, 1 to 253, and to 252 beside a memfd |
 //! | 8 | 4 | length of the data, 0 to 4096, or up to 1 MiB in a memfd |
 //! | 12 | 4 | reserved, 0 |
 //! | 16 | 8 | tag |
 
-use crate::limits::MAX_FDS;
+use crate::limits::{MAX_DATA, MAX_FDS};
 use crate::signal;
 
 /// How many bytes of data a record has room for; more travels in a memfd.
 pub(crate) const INLINE_DATA: usize = 4096;
-
-/// How many bytes of data a memfd carries at most.
-const MAX_SEALED: usize = 1 << 20;
 
 /// The flag of a record whose data is in a memfd.
 const SEALED: u8 = 1;
@@ -76,7 +73,7 @@ impl Header {
         let data_len = header.data_len as usize;
         let well_sized = match header.sealed {
             false => data_len <= INLINE_DATA && data_len == data.len(),
-            true => (INLINE_DATA + 1..=MAX_SEALED).contains(&data_len) && data.is_empty(),
+            true => (INLINE_DATA + 1..=MAX_DATA).contains(&data_len) && data.is_empty(),
         };
         let valid = bytes[0..4] == MAGIC
             && usize::from(bytes[4]) < signal::COUNT
@@ -109,6 +106,14 @@ mod tests {
         }
     }
 
+    fn sealed(data_len: u32) -> Header {
+        Header {
+            data_len,
+            sealed: true,
+            ..header()
+        }
+    }
+
     fn record() -> Vec<u8> {
         let mut record = header().encode().to_vec();
         record.extend_from_slice(b"hello");
@@ -127,6 +132,47 @@ mod tests {
             b's', b'f', b'd', 1, 8, 0, 3, 0, 5, 0, 0, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1,
         ];
         assert_eq!(header().encode(), bytes);
+        let bytes = [
+            b's', b'f', b'd', 1, 8, 1, 3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1,
+        ];
+        assert_eq!(sealed(MAX_DATA as u32).encode(), bytes);
+        assert_eq!(Header::parse(&bytes), Some(sealed(MAX_DATA as u32)));
+    }
+
+    #[test]
+    fn a_memfd_carries_what_the_record_cannot() {
+        let parse = |header: Header| Header::parse(&header.encode());
+        for data_len in [4097, 65_536, 1 << 20] {
+            assert_eq!(
+                parse(sealed(data_len)).map(|header| header.descriptors()),
+                Some(4)
+            );
+        }
+        for data_len in [0, 1, 4096, (1 << 20) + 1, u32::MAX] {
+            assert_eq!(parse(sealed(data_len)), None, "{data_len}");
+        }
+        for (nfds, known) in [(0, false), (1, true), (252, true), (253, false)] {
+            let header = Header {
+                nfds,
+                ..sealed(4097)
+            };
+            assert_eq!(parse(header).is_some(), known, "{nfds}");
+        }
+        // Nothing else is in the record then.
+        let mut record = sealed(4097).encode().to_vec();
+        record.push(0);
+        assert_eq!(Header::parse(&record), None);
+        record.resize(HEADER_LEN + 4097, 0);
+        assert_eq!(Header::parse(&record), None);
+    }
+
+    #[test]
+    fn flags_that_nobody_knows_are_refused() {
+        for flags in 2..=u8::MAX {
+            let mut record = sealed(4097).encode();
+            record[5] = flags;
+            assert_eq!(Header::parse(&record), None, "{flags}");
+        }
     }
 
     #[test]
@@ -157,14 +203,16 @@ mod tests {
 
         /// Most random bytes are no record, so these begin like one.
         #[test]
-        fn whatever_begins_well_does_too(sig: u8, nfds: u16, len: u32, tag: u64, data: Vec<u8>) {
+        fn whatever_begins_well_does_too(
+            sig: u8, sealed: bool, nfds: u16, len: u32, tag: u64, data: Vec<u8>
+        ) {
             let mut record = MAGIC.to_vec();
-            record.extend([sig, 0]);
-            record.extend(nfds.to_le_bytes());
-            record.extend((len % 300).to_le_bytes());
+            record.extend([sig, sealed.into()]);
+            record.extend((nfds % 300).to_le_bytes());
+            record.extend(if sealed { len >> 11 } else { len % 300 }.to_le_bytes());
             record.extend([0; 4]);
             record.extend(tag.to_le_bytes());
-            record.extend(data);
+            record.extend(if sealed { Vec::new() } else { data });
             check(&record);
         }
     }
@@ -178,7 +226,7 @@ mod tests {
                 header.data_len as usize
             };
             assert_eq!(inline, record.len() - HEADER_LEN);
-            assert!((1..=MAX_FDS).contains(&usize::from(header.nfds)));
+            assert!((1..=MAX_FDS).contains(&header.descriptors()));
         }
     }
 }

@@ -284,7 +284,7 @@ fn emfile_when_opening_a_receiver() {
 fn emsgsize() {
     let (mut sender, mut target, pid, sig) = pair();
     for path in PATHS {
-        let line = format!("send pid={pid} sig={sig} paths={path} bytes=4097");
+        let line = format!("send pid={pid} sig={sig} paths={path} bytes=1048577");
         fails_clean(&mut sender, &mut target, &line, libc::EMSGSIZE);
         sender.ok(format!(
             "send pid={pid} sig={sig} paths={path} bytes=4096 n=253"

@@ -1,8 +1,11 @@
 //! What a receiver does with what comes in.
 
 mod common;
+use std::time::{Duration, Instant};
+
 use common::{PATHS, pair, peer};
-use sendfd_tests::{signal, word};
+
+use sendfd_tests::{Answer, Peer, signal, word};
 
 #[test]
 fn everything_a_message_carries() {
@@ -174,10 +177,7 @@ fn records_that_are_no_messages_are_dropped_and_closed() {
         target.tell(format!("recv sig={sig} ms=300"));
         let closed = sender.ok(format!("raw pid={pid} sig={sig} {bad}"));
         assert_eq!(closed, "closed=true", "{bad}");
-        assert!(matches!(
-            target.answer(),
-            sendfd_tests::Answer::Error(libc::ETIMEDOUT, _)
-        ));
+        assert!(matches!(target.answer(), Answer::Error(libc::ETIMEDOUT, _)));
         assert_eq!(
             target.ok(format!("dropped sig={sig}")),
             (nth + 1).to_string()
@@ -186,7 +186,81 @@ fn records_that_are_no_messages_are_dropped_and_closed() {
     // The same header with what it promises is one.
     target.tell(format!("recv sig={sig} ms=5000"));
     sender.ok(format!("raw pid={pid} sig={sig} header=1"));
-    assert!(matches!(target.answer(), sendfd_tests::Answer::Ok(_)));
+    assert!(matches!(target.answer(), Answer::Ok(_)));
+    target.fails(format!("recv sig={sig}"), libc::EAGAIN);
+    assert_eq!(target.count(), before);
+}
+
+#[test]
+fn what_is_no_sealed_memfd_is_not_read_as_data() {
+    let (mut sender, mut target, pid, sig) = pair();
+    let refuse = |sender: &mut Peer, target: &mut Peer, line: &str, nth: usize| {
+        sender.tell(format!("raw pid={pid} sig={sig} header=1 s=60 {line}"));
+        let since = Instant::now();
+        while target.ok(format!("dropped sig={sig}")) != nth.to_string() {
+            let nothing = target.ask(format!("recv sig={sig} ms=10"));
+            let waits = matches!(nothing, Answer::Error(libc::ETIMEDOUT | libc::EAGAIN, _));
+            assert!(waits, "{line}: {nothing:?}");
+            assert!(since.elapsed() < Duration::from_secs(60), "{line}");
+        }
+        match sender.answer() {
+            Answer::Ok(closed) => assert_eq!(closed, "closed=true", "{line}"),
+            failed => panic!("{line}: {failed:?}"),
+        }
+    };
+    let before = target.count();
+    let files = [
+        "unsealed",
+        "sealing",
+        "written",
+        "only-later",
+        "shrinking",
+        "growing",
+        "short",
+        "long",
+        "huge",
+        "empty",
+        "pipe",
+        "directory",
+        "zero",
+        "file",
+    ];
+    let mut nth = 0;
+    for file in files {
+        nth += 1;
+        let line = format!("flags=1 says=5000 file={file}");
+        refuse(&mut sender, &mut target, &line, nth);
+    }
+    for line in [
+        // The flag, and no memfd; none beside which anything is given out.
+        "flags=1 says=5000",
+        "flags=1 says=5000 n=0 file=sealed",
+        "flags=1 says=5000 n=2 file=sealed",
+        // A memfd, and no flag.
+        "says=0 file=sealed",
+        // A length that needs no memfd, or that none may have.
+        "flags=1 says=0 file=empty",
+        "flags=1 says=4096 file=sealed",
+        "flags=1 says=1048577 file=huge",
+        "flags=1 says=4294967295 file=huge",
+        // Data in both places, and flags that nobody knows.
+        "flags=1 says=5000 len=25 file=sealed",
+        "flags=1 says=5000 len=5024 file=sealed",
+        "flags=3 says=5000 file=sealed",
+    ] {
+        nth += 1;
+        refuse(&mut sender, &mut target, line, nth);
+    }
+    target.tell(format!("recv sig={sig} ms=20000"));
+    sender.ok(format!(
+        "raw pid={pid} sig={sig} header=1 flags=1 says=5000 file=sealed"
+    ));
+    let message = match target.answer() {
+        Answer::Ok(message) => message,
+        refused => panic!("{refused:?}"),
+    };
+    assert_eq!(word(&message, "data").len(), 5000);
+    assert_eq!(word(&message, "fds").split(',').count(), 1);
     target.fails(format!("recv sig={sig}"), libc::EAGAIN);
     assert_eq!(target.count(), before);
 }
@@ -244,10 +318,7 @@ fn each_once_and_in_order_among_threads() {
         sender.ok(format!(
             "flood pid={pid} sig={sig} threads=8 each={each} paths={path} {shared}"
         ));
-        assert_eq!(
-            target.answer(),
-            sendfd_tests::Answer::Ok(format!("received={total}"))
-        );
+        assert_eq!(target.answer(), Answer::Ok(format!("received={total}")));
     }
 }
 

@@ -54,6 +54,26 @@ fn a_filter_that_answers_enosys() {
 }
 
 #[test]
+fn a_filter_that_lets_nobody_make_a_memfd() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        let line = format!("send pid={pid} sig={sig} paths={path}");
+        sender.ok(format!("{line} bytes=4097"));
+        target.ok(format!("recv sig={sig} ms=20000"));
+        // Made before, for who sends has none to send then.
+        sender.ok(format!("refuse errno={} call=memfd_create", libc::EPERM));
+        let before = (sender.count(), target.count());
+        // EPERM would say that the target does not accept this sender.
+        let text = sender.fails(format!("{line} fds=0 bytes=4097"), libc::EOPNOTSUPP);
+        assert!(text.contains("memfd"), "{text}");
+        assert_eq!((sender.count(), target.count()), before);
+        sender.ok(format!("{line} fds=0 bytes=4096"));
+        let message = target.ok(format!("recv sig={sig} ms=20000"));
+        assert_eq!(word(&message, "data").len(), 4096);
+    }
+}
+
+#[test]
 fn an_environment_that_names_the_paths() {
     let (_, mut target, pid, sig) = pair();
     let sender = |list: &str| Peer::start_command(Command::new(PROGRAM).env("SENDFD_PATHS", list));

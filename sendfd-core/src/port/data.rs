@@ -1,29 +1,38 @@
 //! Data above 4096 bytes, which comes in a memfd.
 //!
 //! Whoever may send may send any file and call it data. What is believed is what the kernel proves: a
-//! file of tmpfs that nobody can write to or shorten any more, which is long enough. Reading that
-//! never waits for anybody, and nothing changes while it is read. A file of FUSE, a pipe, or hugetlbfs
-//! is none.
+//! file of tmpfs as long as the header says, whose content and size nobody can change any more. Reading
+//! that never waits for anybody, and nothing changes while it is read. A file of FUSE, a pipe, or
+//! hugetlbfs is none.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstat, fstatfs};
 use rustix::io::{Errno, pread};
 
+use super::closer;
+
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
-/// Whether `fd` is a file that `len` bytes can be read from.
+/// What has to be sealed. Against growing, too: a file that grows takes long to close.
+const SEALS: SealFlags = SealFlags::WRITE
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW);
+
+/// How much memory is freed at once by whoever receives, in bytes: 1 MiB of data in the largest pages
+/// of usual machines.
+const QUICK: u64 = 4 << 20;
+
+/// Whether `fd` is a file of `len` bytes that can be read and does not change.
 pub(crate) fn is_believable(fd: BorrowedFd<'_>, len: usize) -> bool {
     // First of all: seals are a property of memory alone. Other files are not even asked further,
     // where a file system in user space could keep the answer back.
-    let sealed =
-        fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::WRITE | SealFlags::SHRINK));
-    sealed
+    fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SEALS))
         && fstatfs(fd).is_ok_and(|stat| stat.f_type as u64 == TMPFS_MAGIC)
         && fcntl_getfl(fd).is_ok_and(|flags| {
             !flags.contains(OFlags::PATH) && flags & OFlags::RWMODE != OFlags::WRONLY
         })
-        && fstat(fd).is_ok_and(|stat| stat.st_size as u64 >= len as u64)
+        && fstat(fd).is_ok_and(|stat| stat.st_size as u64 == len as u64)
 }
 
 /// Reads the first `len` bytes of a file that was found believable.
@@ -44,11 +53,26 @@ pub(crate) fn read(fd: BorrowedFd<'_>, len: usize) -> Result<Vec<u8>, Errno> {
     Ok(data)
 }
 
+/// Closes what was read. Memory beyond the end of the file, which its size does not show, is freed where
+/// nobody waits for it.
+pub(crate) fn close(memfd: OwnedFd) {
+    if is_quickly_freed(memfd.as_fd()) {
+        return;
+    }
+    closer::hand_over(vec![memfd]);
+}
+
+fn is_quickly_freed(memfd: BorrowedFd<'_>) -> bool {
+    fstat(memfd).is_ok_and(|stat| stat.st_blocks as u64 * 512 <= QUICK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{MemfdFlags, Mode, fcntl_add_seals, memfd_create, open};
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use rustix::fs::{
+        FallocateFlags, MemfdFlags, Mode, fallocate, fcntl_add_seals, memfd_create, open,
+    };
+    use std::os::fd::AsRawFd;
 
     const LEN: usize = 10_000;
 
@@ -62,10 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_and_long_enough_is_read() {
-        let memfd = memfd(SealFlags::WRITE | SealFlags::SHRINK);
+    fn what_is_sealed_and_as_long_as_is_said_is_read() {
+        let memfd = memfd(SEALS);
         assert!(is_believable(memfd.as_fd(), LEN));
         assert!(!is_believable(memfd.as_fd(), LEN + 1));
+        assert!(!is_believable(memfd.as_fd(), LEN - 1));
         let data = read(memfd.as_fd(), LEN).expect("read");
         assert_eq!(data.len(), LEN);
         assert!(
@@ -81,8 +106,10 @@ mod tests {
             SealFlags::empty(),
             SealFlags::WRITE,
             SealFlags::SHRINK,
+            SealFlags::WRITE | SealFlags::SHRINK,
+            SealFlags::WRITE | SealFlags::GROW,
             SealFlags::SHRINK | SealFlags::GROW,
-            SealFlags::SHRINK | SealFlags::FUTURE_WRITE,
+            SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE,
         ] {
             assert!(!is_believable(memfd(seals).as_fd(), LEN), "{seals:?}");
         }
@@ -90,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_or_is_no_memory_is_not() {
-        let sealed = memfd(SealFlags::WRITE | SealFlags::SHRINK);
+        let sealed = memfd(SEALS);
         let path = format!("/proc/self/fd/{}", sealed.as_raw_fd());
         let only_named = open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         assert!(!is_believable(only_named.expect("opened").as_fd(), LEN));
@@ -112,7 +139,33 @@ mod tests {
             Mode::empty(),
         );
         let writes = writes.expect("opened");
-        fcntl_add_seals(&memfd, SealFlags::WRITE | SealFlags::SHRINK).expect("sealed");
+        fcntl_add_seals(&memfd, SEALS).expect("sealed");
         assert!(!is_believable(writes.as_fd(), LEN));
+    }
+
+    #[test]
+    fn memory_beyond_the_end_of_a_file_is_seen() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memfd = memfd_create(c"data", flags).expect("a memfd");
+        rustix::io::write(&memfd, &[1; LEN]).expect("written");
+        assert!(is_quickly_freed(memfd.as_fd()));
+        let beyond = fallocate(&memfd, FallocateFlags::KEEP_SIZE, 0, 2 * QUICK);
+        beyond.expect("allocated");
+        fcntl_add_seals(&memfd, SEALS).expect("sealed");
+        assert!(is_believable(memfd.as_fd(), LEN));
+        assert!(!is_quickly_freed(memfd.as_fd()));
+    }
+
+    #[test]
+    fn huge_pages_are_none() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+        // Not every kernel has them.
+        let Ok(memfd) = memfd_create(c"data", flags) else {
+            return;
+        };
+        let len = fstat(&memfd).expect("stat").st_blksize as usize;
+        rustix::fs::ftruncate(&memfd, len as u64).expect("long enough");
+        fcntl_add_seals(&memfd, SEALS).expect("sealed");
+        assert!(!is_believable(memfd.as_fd(), len));
     }
 }

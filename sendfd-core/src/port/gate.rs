@@ -66,7 +66,9 @@ impl Accepted {
     fn give_sealed(self, record: &mut Record, room: &mut impl Room) -> Result<(), Cause> {
         let memfd = record.last().ok_or(Cause::BadDescriptor)?;
         let data = data::read(memfd, self.header.data_len as usize)?;
-        drop(record.take_last());
+        if let Some(memfd) = record.take_last() {
+            data::close(memfd);
+        }
         let (_, fds) = record.split();
         room.put(Incoming {
             fds: Descriptors::from(fds),

@@ -15,7 +15,9 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
+use rustix::path;
 
 use crate::credentials::Credentials;
 
@@ -175,6 +177,20 @@ pub(crate) fn descriptor_limit(pid: u32) -> Option<RawFd> {
         limit.assume_init()
     };
     RawFd::try_from(limit.rlim_cur).ok()
+}
+
+/// A file in memory, close-on-exec and, where the kernel knows what that is, for ever not executable:
+/// some machines allow no other (vm.memfd_noexec).
+///
+/// # References
+/// - [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), `MFD_NOEXEC_SEAL`
+pub(crate) fn memfd(name: impl path::Arg + Copy, flags: MemfdFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        // Before Linux 6.3.
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        answer => answer,
+    }
 }
 
 // ---------------------------------------------------------------- the clock

@@ -225,7 +225,12 @@ impl Peer {
                 Ok(String::new())
             }
             "refuse" => {
-                refuse_pidfd_getfd(number(words, "errno", 0));
+                let call = match option(words, "call") {
+                    Some("memfd_create") => libc::SYS_memfd_create,
+                    None => libc::SYS_pidfd_getfd,
+                    Some(call) => panic!("no such call here: {call}"),
+                };
+                refuse(call, number(words, "errno", 0));
                 Ok(String::new())
             }
             "killed-after-send" => killed_after_send(words, pid, sig),
@@ -575,14 +580,14 @@ fn reap(pid: i32) -> i32 {
     status
 }
 
-/// A seccomp filter that answers pidfd_getfd(2), as Docker's default does (EPERM) or as an old
+/// A seccomp filter that answers a call, as Docker's default does pidfd_getfd(2) (EPERM) or as an old
 /// kernel would (ENOSYS).
-fn refuse_pidfd_getfd(errno: u32) {
+fn refuse(call: i64, errno: u32) {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let arch = std::env::consts::ARCH
         .try_into()
         .expect("an architecture with seccomp");
-    let rules = [(libc::SYS_pidfd_getfd, vec![])].into_iter().collect();
+    let rules = [(call, vec![])].into_iter().collect();
     let (allow, refuse) = (SeccompAction::Allow, SeccompAction::Errno(errno));
     let filter = SeccompFilter::new(rules, allow, refuse, arch).expect("a filter");
     let program: BpfProgram = filter.try_into().expect("a program");
@@ -661,19 +666,25 @@ fn flood(words: &[&str], pid: i32, sig: i32) -> Answer {
 }
 
 /// Connects to the target's address without asking anybody and sends a record that was not made by
-/// the library. `len=` bytes of the given text, with the writing end of a pipe; answers what became
-/// of that: `closed=true` if nobody else has it.
+/// the library. `len=` bytes of the given text, or a header with the given `flags=` that `says=` how much
+/// data there is; with the writing end of a pipe, `n=` times, and perhaps a `file=` behind it. Answers what
+/// became of that end: `closed=true` if nobody else has it.
 fn raw(words: &[&str], pid: i32, sig: i32) -> Answer {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
     let socket = connect_to(pid, sig)?;
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut bytes = option(words, "text").unwrap_or("").as_bytes().to_vec();
+    let file = option(words, "file").map(data_file).transpose()?;
     if option(words, "header").is_some() {
         // A good header, so that only its sender can be wrong with it.
-        bytes = [b"sfd\x01", &[(sig - 32) as u8, 0, 1, 0][..], &[0; 16]].concat();
+        let data = number(words, "says", 0_u32).to_le_bytes();
+        let flags = number(words, "flags", 0);
+        let fixed = [(sig - 32) as u8, flags, 1, 0];
+        bytes = [b"sfd\x01", &fixed[..], &data, &[0; 12]].concat();
     }
     bytes.resize(number(words, "len", bytes.len()), b'?');
-    let copies = vec![writer.as_fd(); number(words, "n", 1)];
+    let mut copies = vec![writer.as_fd(); number(words, "n", 1)];
+    copies.extend(file.as_ref().map(AsFd::as_fd));
     let mut space = vec![std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !copies.is_empty() {
@@ -697,6 +708,37 @@ fn raw(words: &[&str], pid: i32, sig: i32) -> Answer {
     };
     let ended = rustix::event::poll(&mut fds, Some(&patience)).map_err(kernel)?;
     Ok(format!("closed={}", ended > 0))
+}
+
+/// What somebody might pass off as data of 5000 bytes: for each kind, as many as nobody can change.
+fn data_file(kind: &str) -> Result<OwnedFd, Failure> {
+    use rustix::fs::{SealFlags as Seals, fcntl_add_seals, ftruncate, memfd_create};
+    let memfd = |len, seals| {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memfd = memfd_create(c"data", flags).map_err(kernel)?;
+        ftruncate(&memfd, len).map_err(kernel)?;
+        fcntl_add_seals(&memfd, seals).map_err(kernel)?;
+        Ok(memfd)
+    };
+    let all = Seals::WRITE | Seals::SHRINK | Seals::GROW;
+    match kind {
+        "sealed" => memfd(5000, all),
+        "unsealed" => memfd(5000, Seals::empty()),
+        "sealing" => memfd(5000, Seals::SEAL),
+        "written" => memfd(5000, all - Seals::WRITE),
+        "only-later" => memfd(5000, all - Seals::WRITE | Seals::FUTURE_WRITE),
+        "shrinking" => memfd(5000, all - Seals::SHRINK),
+        "growing" => memfd(5000, all - Seals::GROW),
+        "short" => memfd(4999, all),
+        "long" => memfd(5001, all),
+        "huge" => memfd(1 << 40, all),
+        "empty" => memfd(0, all),
+        "pipe" => Ok(std::io::pipe().expect("a pipe").0.into()),
+        "directory" => Ok(std::fs::File::open("/proc").expect("/proc").into()),
+        "zero" => Ok(std::fs::File::open("/dev/zero").expect("/dev").into()),
+        "file" => Ok(std::fs::File::open("/proc/self/exe").expect("/proc").into()),
+        _ => panic!("no such file: {kind}"),
+    }
 }
 
 fn address(pid: i32, sig: i32) -> rustix::net::SocketAddrUnix {
