@@ -59,14 +59,15 @@
 #endif
 
 /**
- * How many descriptors a message carries at most.
+ * How many descriptors a message carries at most: one less beside more than 4096 bytes of data.
  */
 #define SENDFD_MAX_FDS 253
 
 /**
- * How many bytes of data a message carries at most.
+ * How many bytes of data a message carries at most. What is above 4096 travels in a sealed memfd,
+ * which is one of the SENDFD_MAX_FDS.
  */
-#define SENDFD_MAX_DATA 4096
+#define SENDFD_MAX_DATA 1048576
 
 /**
  * sendfd(2), on a kernel that has it.
@@ -174,7 +175,8 @@ typedef struct sendfd_options {
      */
     int32_t timeout_ms;
     /**
-     * The length of data in bytes, at most SENDFD_MAX_DATA.
+     * The length of data in bytes, at most SENDFD_MAX_DATA. Above 4096 the library makes a memfd for
+     * it, which both processes need a free number for as long as they hold it.
      */
     uint32_t data_len;
     /**
@@ -446,10 +448,11 @@ SENDFD_MUST_USE int sendfd(pid_t pid, int sig, int fd);
  *                not 0, timeout_ms is below -1, paths or flags has an unknown bit, or the size of
  *                options is wrong
  *   -EBADF       one of the descriptors is not open
- *   -EMSGSIZE    data_len is more than SENDFD_MAX_DATA
+ *   -EMSGSIZE    data_len is more than SENDFD_MAX_DATA, or above 4096 and more than RLIMIT_FSIZE
  *   -ETIMEDOUT   the target did not listen, or made no room, within timeout_ms
  *   -EINTR       a signal handler ran while waiting
- *   -EOPNOTSUPP  the paths asked for are not offered by this kernel or target
+ *   -EOPNOTSUPP  the paths asked for are not offered by this kernel or target; or data_len is above
+ *                4096, and this process may not make a memfd
  *
  * Blocks for timeout_ms at most; without one, never. Safe from any thread and in a forked child.
  * Not for use in a signal handler: see sendfd_target_send.
@@ -484,7 +487,7 @@ int sendfd_send(pid_t pid,
  *   -EPERM         the target does not accept this process's user, or every path to it is
  *                  forbidden: sendfd_probe says why
  *   -EAGAIN        the target has too many connections waiting, and timeout_ms is 0
- *   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA
+ *   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA, or above 4096 and more than RLIMIT_FSIZE
  *   -EOPNOTSUPP    the paths asked for are not offered by this kernel or target
  *   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
  *   -ENOTRECOVERABLE  a defect in this library
@@ -519,8 +522,9 @@ int sendfd_target_open(pid_t pid,
  *   -ETIMEDOUT     it made no room, or did not listen again, within timeout_ms
  *   -EINTR         a signal handler ran while waiting
  *   -ETOOMANYREFS  too many of this user's descriptors are in flight (RLIMIT_NOFILE)
- *   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA
- *   -EOPNOTSUPP    the target is not reached by one of options->paths
+ *   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA, or above 4096 and more than RLIMIT_FSIZE
+ *   -EOPNOTSUPP    the target is not reached by one of options->paths; or data_len is above 4096,
+ *                  and this process may not make a memfd
  *   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
  *   -ENOTRECOVERABLE  a defect in this library; it is not known whether anything was sent
  *

@@ -92,7 +92,7 @@ int main(void)
 
     /* Room for the largest message: one that does not fit would stay first in the queue. */
     int fds[SENDFD_MAX_FDS];
-    char data[SENDFD_MAX_DATA];
+    static char data[SENDFD_MAX_DATA];
     sendfd_message message = {.size = sizeof message,
                               .max_fds = SENDFD_MAX_FDS,
                               .fds = fds,

@@ -9,7 +9,7 @@ use crate::boundary::{INVALID, Result, boundary, status};
 use crate::lent::{self, Growing, end_of};
 use crate::memory;
 
-/// How many descriptors a message carries at most.
+/// How many descriptors a message carries at most: one less beside more than 4096 bytes of data.
 pub const SENDFD_MAX_FDS: usize = 253;
 
 /// How many bytes of data a message carries at most. What is above 4096 travels in a sealed memfd,
@@ -53,7 +53,8 @@ pub struct sendfd_options {
     /// and for descriptors in flight. 0: not at all. -1: without limit. What is sent is what the
     /// numbers meant when the call was made.
     pub timeout_ms: i32,
-    /// The length of data in bytes, at most SENDFD_MAX_DATA.
+    /// The length of data in bytes, at most SENDFD_MAX_DATA. Above 4096 the library makes a memfd for
+    /// it, which both processes need a free number for as long as they hold it.
     pub data_len: u32,
     /// Bytes for the receiver. May be NULL if data_len is 0.
     pub data: *const c_void,
@@ -177,10 +178,11 @@ pub extern "C" fn sendfd(pid: pid_t, sig: c_int, fd: c_int) -> c_int {
 ///                not 0, timeout_ms is below -1, paths or flags has an unknown bit, or the size of
 ///                options is wrong
 ///   -EBADF       one of the descriptors is not open
-///   -EMSGSIZE    data_len is more than SENDFD_MAX_DATA
+///   -EMSGSIZE    data_len is more than SENDFD_MAX_DATA, or above 4096 and more than RLIMIT_FSIZE
 ///   -ETIMEDOUT   the target did not listen, or made no room, within timeout_ms
 ///   -EINTR       a signal handler ran while waiting
-///   -EOPNOTSUPP  the paths asked for are not offered by this kernel or target
+///   -EOPNOTSUPP  the paths asked for are not offered by this kernel or target; or data_len is above
+///                4096, and this process may not make a memfd
 ///
 /// Blocks for timeout_ms at most; without one, never. Safe from any thread and in a forked child.
 /// Not for use in a signal handler: see sendfd_target_send.
@@ -225,7 +227,7 @@ pub unsafe extern "C" fn sendfd_send(
 ///   -EPERM         the target does not accept this process's user, or every path to it is
 ///                  forbidden: sendfd_probe says why
 ///   -EAGAIN        the target has too many connections waiting, and timeout_ms is 0
-///   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA
+///   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA, or above 4096 and more than RLIMIT_FSIZE
 ///   -EOPNOTSUPP    the paths asked for are not offered by this kernel or target
 ///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library
@@ -271,8 +273,9 @@ pub unsafe extern "C" fn sendfd_target_open(
 ///   -ETIMEDOUT     it made no room, or did not listen again, within timeout_ms
 ///   -EINTR         a signal handler ran while waiting
 ///   -ETOOMANYREFS  too many of this user's descriptors are in flight (RLIMIT_NOFILE)
-///   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA
-///   -EOPNOTSUPP    the target is not reached by one of options->paths
+///   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA, or above 4096 and more than RLIMIT_FSIZE
+///   -EOPNOTSUPP    the target is not reached by one of options->paths; or data_len is above 4096,
+///                  and this process may not make a memfd
 ///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library; it is not known whether anything was sent
 ///

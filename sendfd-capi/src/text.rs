@@ -37,7 +37,9 @@ fn describe(errno: i32) -> &'static CStr {
         libc::ENOMEM => c"there is no memory, in the kernel or in this process",
         libc::EMSGSIZE => c"more than 1 MiB of data, or (receiving) the room lent is too small and the message stays",
         libc::EADDRINUSE => c"this process already listens on this signal",
-        libc::EOPNOTSUPP => c"this kernel or target does not offer the path that was insisted on",
+        libc::EOPNOTSUPP => {
+            c"this kernel or target does not offer the path that was insisted on, or data above 4096 bytes was to be sent where memfd_create is refused"
+        }
         libc::EINTR => c"interrupted by a signal handler while waiting; nothing was sent or received",
         libc::ESHUTDOWN => c"the receiver has retired, and what was sent before has been received",
         libc::ENOTRECOVERABLE => c"a defect in libsendfd itself: please report it, with what it wrote to stderr",

@@ -61,7 +61,9 @@ impl<'a> SendOptions<'a> {
         SendOptions { tag, ..self }
     }
 
-    /// Bytes for the receiver, at most [`MAX_DATA`].
+    /// Bytes for the receiver, at most [`MAX_DATA`]. Above 4096 they travel in a
+    /// sealed memfd, which is made when sending: both processes need a free number for as long as they
+    /// hold it.
     #[must_use]
     pub fn data(self, data: &'a [u8]) -> Self {
         SendOptions { data, ..self }

@@ -56,9 +56,15 @@ impl<'a> Passengers<'a> {
         self.held
     }
 
-    /// Adds one behind them, which the receiver does not give out.
-    pub(crate) fn hide(&mut self, fd: OwnedFd) {
-        self.hidden = Some(fd);
+    /// Adds one behind them, which the receiver does not give out, unless there is one.
+    pub(crate) fn hide(
+        &mut self,
+        make: impl FnOnce() -> Result<OwnedFd, Cause>,
+    ) -> Result<(), Cause> {
+        if self.hidden.is_none() {
+            self.hidden = Some(make()?);
+        }
+        Ok(())
     }
 
     /// Lends them to `f`.
@@ -107,7 +113,7 @@ mod tests {
             let mut byte = [0];
             assert_eq!(rustix::io::read(fds[0], &mut byte), Ok(1));
         });
-        passengers.hide(other.into());
+        passengers.hide(|| Ok(other.into())).expect("hidden");
         passengers.lend(|fds| assert_eq!(fds.len(), 2));
     }
 }

@@ -35,7 +35,7 @@ pub fn send(pid: u32, port: Port, fd: impl AsFd) -> Result<()> {
 ///
 /// # Errors
 /// - `EINVAL`: `pid` is 0, there are no descriptors or more
-///   than 253, or `SENDFD_PATHS` names no path.
+///   than 253 (252 beside more than 4096 bytes of data), or `SENDFD_PATHS` names no path.
 /// - `EBADF`: a descriptor is not open.
 /// - `ESRCH`: no such process, or it has exited.
 /// - `ECONNREFUSED`: the process lives but does not listen at `port`.
@@ -45,8 +45,10 @@ pub fn send(pid: u32, port: Port, fd: impl AsFd) -> Result<()> {
 ///   in flight.
 /// - `EINTR`: a signal handler ran while waiting.
 /// - `ETOOMANYREFS`: too many of this user's descriptors are in flight (RLIMIT_NOFILE).
-/// - `EMSGSIZE`: too much data.
-/// - `EOPNOTSUPP`: a path was insisted on that this kernel or target does not offer.
+/// - `EMSGSIZE`: more than [`MAX_DATA`](crate::MAX_DATA) bytes of data; or above 4096, and more than
+///   RLIMIT_FSIZE allows.
+/// - `EOPNOTSUPP`: a path was insisted on that this kernel or target does not offer; or there are more
+///   than 4096 bytes of data, and this process may not make a memfd.
 /// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
 ///
 /// # References

@@ -115,7 +115,8 @@ impl Target {
         queued.map_err(|cause| self.error(|pid, sig| Attempt::Queued { pid, sig }, cause))
     }
 
-    /// Sends duplicates of `fds` in one message: one system call, without allocation.
+    /// Sends duplicates of `fds` in one message: one system call, without allocation. (With more than
+    /// 4096 bytes of data it makes a memfd first, without allocation either.)
     ///
     /// Blocks only as long as [`SendOptions::wait`] allows, for room in the target's queue or for a
     /// target that has closed its receiver to open one again. `fds` are only borrowed. On an error,
@@ -196,7 +197,7 @@ impl Target {
         data: &[u8],
         patience: Patience,
     ) -> Answer<()> {
-        passengers.hide(sealed::seal(data)?);
+        passengers.hide(|| sealed::seal(data))?;
         let named = outgoing.named(self.sender.named());
         match passengers.lend(|fds| route.link.send(fds, &named)) {
             Err(why) => self.send_again(route, passengers, outgoing, why, patience),

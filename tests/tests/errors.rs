@@ -296,6 +296,84 @@ fn emsgsize() {
 }
 
 #[test]
+fn data_in_a_memfd_leaves_nothing_behind() {
+    for path in PATHS {
+        let (mut sender, mut target, pid, sig) = pair();
+        let to = |sig: i32| format!("send pid={pid} sig={sig} paths={path} bytes=5000");
+        let (line, unheard) = (to(sig), to(signal(9)));
+        sender.ok(&line);
+        target.ok(format!("recv sig={sig} ms=20000"));
+        for (line, errno) in [
+            (format!("{line} n=253"), libc::EINVAL),
+            (format!("{line} n=3 bad=9999"), libc::EBADF),
+            (unheard.clone(), libc::ECONNREFUSED),
+            (format!("{unheard} ms=30"), libc::ETIMEDOUT),
+        ] {
+            fails_clean(&mut sender, &mut target, &line, errno);
+        }
+
+        // No room in the target's queue.
+        let before = (sender.count(), target.count());
+        let text = sender.fails(format!("{line} times=100000"), libc::EAGAIN);
+        let sent: u64 = word(&text.replace("after ", "after="), "after")
+            .trim_end_matches(':')
+            .parse()
+            .expect("n");
+        fails_clean(&mut sender, &mut target, &line, libc::EAGAIN);
+        fails_clean(
+            &mut sender,
+            &mut target,
+            &format!("{line} ms=30"),
+            libc::ETIMEDOUT,
+        );
+        sender.tell(format!("{line} tag={sent} ms=60000"));
+        for tag in 0..=sent {
+            let answer = target.ok(format!("recv sig={sig} ms=20000"));
+            assert_eq!(word(&answer, "tag"), tag.to_string());
+            assert_eq!(word(&answer, "data").len(), 5000);
+        }
+        assert!(matches!(sender.answer(), Answer::Ok(_)));
+        assert_eq!((sender.count(), target.count()), before);
+
+        // No number for the memfd in the sender's table.
+        sender.ok("nofile n=4096");
+        sender.ok("fill leave=1");
+        sender.fails(&line, libc::EMFILE);
+        sender.ok("unfill n=1");
+        sender.ok(&line);
+        sender.ok("unfill");
+        target.ok(format!("recv sig={sig} ms=20000"));
+        assert_eq!((sender.count(), target.count()), before);
+
+        // None in the receiver's: the message stays.
+        target.ok("nofile n=64");
+        sender.ok(&line);
+        target.ok("fill leave=1");
+        for _ in 0..3 {
+            target.fails(format!("recv sig={sig} ms=20000"), libc::EMFILE);
+        }
+        target.ok("unfill n=1");
+        let answer = target.ok(format!("recv sig={sig} ms=20000"));
+        assert_eq!(word(&answer, "data").len(), 5000);
+        target.ok("unfill");
+        assert_eq!(target.ok(format!("dropped sig={sig}")), "0");
+        assert_eq!((sender.count(), target.count()), before);
+
+        // Nobody received it.
+        sender.ok(format!("{line} times=3"));
+        target.ok(format!("close sig={sig}"));
+        assert_eq!(target.count(), before.1 - target_cost(path));
+        target.kill();
+        sender.fails(&line, libc::ESRCH);
+    }
+}
+
+/// What a receiver owns that one sender came to.
+fn target_cost(path: &str) -> usize {
+    RECEIVER_COST + usize::from(path == "name")
+}
+
+#[test]
 fn eaddrinuse() {
     let mut target = peer();
     let sig = signal(0);

@@ -18,7 +18,10 @@ import { mayPass, Outbox, type Waiter } from './outbox';
 
 /** What goes with the descriptors, and how. */
 export interface SendSyncOptions {
-  /** Bytes for the receiver, at most 4096; a string is sent as UTF-8. */
+  /**
+   * Bytes for the receiver, at most {@link MAX_DATA}; a string is sent as UTF-8. Above 4096 bytes they
+   * take the place of one descriptor.
+   */
   data?: string | NodeJS.ArrayBufferView | undefined;
   /** A number for the receiver, from 0 to 2^64 - 1. */
   tag?: number | bigint | undefined;
@@ -103,8 +106,9 @@ const outboxes = new Map<string, Outbox>();
  * is below 1, no descriptors or more than 253), `EBADF`, `ESRCH` (no such process), `ECONNREFUSED`
  * (it does not listen on `sig`), `EPERM` (it does not accept this user, or no path to it is
  * permitted: see `probe`), `EAGAIN` (its queue is full, and there is no `timeout`), `ETIMEDOUT`,
- * `ETOOMANYREFS` (too many of this user's descriptors are in flight), `EMSGSIZE` (more than 4096
- * bytes of data), `EOPNOTSUPP` (none of `paths` is offered), `EMFILE`, `ENFILE`, `ENOMEM`.
+ * `ETOOMANYREFS` (too many of this user's descriptors are in flight), `EMSGSIZE` (more than 1 MiB
+ * of data), `EOPNOTSUPP` (none of `paths` is offered, or no memfd, in which data above 4096 bytes
+ * travels), `EMFILE`, `ENFILE`, `ENOMEM`.
  */
 export async function send(
   pid: number,

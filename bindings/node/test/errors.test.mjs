@@ -165,7 +165,7 @@ describe('errors of the system', () => {
 
   test('EMSGSIZE: too much data', async () => {
     const receiver = new Receiver(sig);
-    await sendFails([process.pid, sig, null_, { data: 'x'.repeat(4097) }], 'EMSGSIZE', -90);
+    await sendFails([process.pid, sig, null_, { data: 'x'.repeat(2 ** 20 + 1) }], 'EMSGSIZE', -90);
     receiver.close();
   });
 

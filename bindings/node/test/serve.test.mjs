@@ -12,7 +12,7 @@ import tls from 'node:tls';
 import { promisify } from 'node:util';
 import express from 'express';
 import fastify from 'fastify';
-import { Receiver, send } from 'sendfd';
+import { MAX_DATA, Receiver, send } from 'sendfd';
 import { WebSocket, WebSocketServer } from 'ws';
 import { connection, leaksNothing, node, sig, text } from './helpers.mjs';
 
@@ -176,6 +176,32 @@ test('what was read before it was sent is read first', async (t) => {
   await once(accepted, 'readable');
   await send(process.pid, sig, accepted, { data: accepted.read(), close: true });
   assert.match(await text(over), /\/head$/);
+});
+
+test('much that was read before it was sent is read first', async (t) => {
+  const server = http.createServer(async (request, response) => {
+    let length = 0;
+    for await (const part of request) length += part.length;
+    response.end(`${length} bytes`);
+  });
+  serving(t, server);
+  const length = 3 * 2 ** 19;
+  const head = `POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: ${length}\r\n\r\n`;
+  const request = Buffer.concat([Buffer.from(head), Buffer.alloc(length)]);
+  // Less than a record has room for, more, what Node reads at once, and the most.
+  for (const read of [4096, 4097, 65536, MAX_DATA]) {
+    const client = await handOver(t, { data: request.subarray(0, read) });
+    client.write(request.subarray(read));
+    assert.match(await text(client), new RegExp(`${length} bytes$`));
+  }
+  // As a front comes by it: one read, of which it knows how much there was only then.
+  const { client, accepted } = await connection(t);
+  client.write(request);
+  await once(accepted, 'readable');
+  const data = accepted.read();
+  assert.ok(data.length > 4096, `${data.length} bytes were read`);
+  await send(process.pid, sig, accepted, { data, close: true });
+  assert.match(await text(client), new RegExp(`${length} bytes$`));
 });
 
 describe('what is built on them', () => {

@@ -60,7 +60,8 @@ fn borrow_all(held: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 /// pid is an int, or a process object with a pid: subprocess.Popen, multiprocessing.Process, ... fd
 /// is a descriptor, an object with fileno(), or a list of up to MAX_FDS such things. They are only
 /// borrowed: once this returns, the kernel holds duplicates for the target, close-on-exec there. data
-/// is up to MAX_DATA bytes, tag a number below 2**64: both are for the receiver.
+/// is up to MAX_DATA bytes (1 MiB), tag a number below 2**64: both are for the receiver. Above 4096 bytes
+/// the data takes the place of one descriptor.
 ///
 /// timeout is how long to wait, in seconds, for the target to start listening and for room in its queue:
 /// 0 does not block, None waits for ever. With wait_for='room' it does not wait for a target that does not

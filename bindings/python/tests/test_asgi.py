@@ -69,6 +69,44 @@ def test_it_serves_what_arrives(worker: subprocess.Popen[bytes]) -> None:
         assert answer(hand_over(target, GET)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+LENGTHS = """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    length, more = 0, True
+    while more:
+        event = await receive()
+        length += len(event.get("body", b""))
+        more = event.get("more_body", False)
+    headers = [(b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"%d bytes" % length})
+"""
+
+
+def test_much_that_was_read_already(tmp_path: Path) -> None:
+    need("uvicorn", importlib.util.find_spec("uvicorn") is not None)
+    (tmp_path / "lengths.py").write_text(LENGTHS)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "sendfd.asgi", "lengths:app"],
+        cwd=tmp_path,
+        env=os.environ | {"SENDFD_PORT": str(int(SIG))},
+    )
+    length = 3 * 2**19
+    request = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % length
+    request += bytes(length)
+    try:
+        with sendfd.Target(worker, SIG, timeout=60) as target:
+            # Less than a record has room for, more, what many fronts read at once, and the most.
+            for read in (4096, 4097, 65_536, sendfd.MAX_DATA):
+                near = hand_over(target, request[:read])
+                near.sendall(request[read:])
+                assert b"\r\n%d bytes\r\n" % length in answer(near)
+    finally:
+        worker.kill()
+        worker.wait()
+
+
 def test_stopping_loses_nothing(worker: subprocess.Popen[bytes]) -> None:
     answers: list[bytes] = []
     sent = []

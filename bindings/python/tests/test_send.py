@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import multiprocessing
 import os
 import socket
@@ -41,11 +42,29 @@ def test_every_buffer_is_data(receiver: sendfd.Receiver, null: int) -> None:
 
 
 def test_the_most_data_and_descriptors(receiver: sendfd.Receiver, null: int, path: Any) -> None:
-    data = os.urandom(sendfd.MAX_DATA)
-    sendfd.send(os.getpid(), SIG, [null] * sendfd.MAX_FDS, data=data, paths=[path])
-    with receiver.recv(0) as message:
-        assert message.data == data
-        assert len(message.fds) == 253
+    assert sendfd.MAX_DATA == 2**20
+    for count, length in ((253, 4096), (252, 4097), (252, sendfd.MAX_DATA)):
+        data = os.urandom(length)
+        sendfd.send(os.getpid(), SIG, [null] * count, data=data, paths=[path])
+        with receiver.recv(0) as message:
+            assert message.data == data
+            assert len(message.fds) == count
+
+
+def test_data_that_waits_is_what_it_was(null: int) -> None:
+    data = bytearray(os.urandom(100_000))
+    sent = bytes(data)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(sendfd.asend(os.getpid(), SIG, null, data=data, timeout=60))
+        await asyncio.sleep(0)
+        data[:] = bytes(len(data))
+        with sendfd.Receiver(SIG) as receiver:
+            await sending
+            with receiver.recv(0) as message:
+                assert message.data == sent
+
+    asyncio.run(main())
 
 
 def test_what_counts_as_descriptors(receiver: sendfd.Receiver, null: int) -> None:

@@ -726,7 +726,7 @@ fn data_file(kind: &str) -> Result<OwnedFd, Failure> {
         "unsealed" => memfd(5000, Seals::empty()),
         "sealing" => memfd(5000, Seals::SEAL),
         "written" => memfd(5000, all - Seals::WRITE),
-        "only-later" => memfd(5000, all - Seals::WRITE | Seals::FUTURE_WRITE),
+        "only-later" => memfd(5000, (all - Seals::WRITE) | Seals::FUTURE_WRITE),
         "shrinking" => memfd(5000, all - Seals::SHRINK),
         "growing" => memfd(5000, all - Seals::GROW),
         "short" => memfd(4999, all),

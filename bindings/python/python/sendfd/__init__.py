@@ -25,12 +25,13 @@ BlockingIOError    the target's queue is full, or (receiving) there is no messag
                    timeout was given
 TimeoutError       the timeout ran out
 OSError            EINVAL: not a real-time signal, a pid below 1, no descriptors or more
-                   than MAX_FDS; EBADF: a descriptor is not open, something is closed or
-                   inherited through fork; ETOOMANYREFS: too many descriptors in flight;
-                   ESHUTDOWN: a receiver has retired and given out its last message;
-                   EMSGSIZE: more than MAX_DATA bytes; EADDRINUSE: this process listens
-                   there already; EOPNOTSUPP: a path is not offered; EMFILE, ENFILE,
-                   ENOMEM: as the kernel says
+                   than MAX_FDS (one less beside data above 4096 bytes); EBADF: a
+                   descriptor is not open, something is closed or inherited through fork;
+                   ETOOMANYREFS: too many descriptors in flight; ESHUTDOWN: a receiver has
+                   retired and given out its last message; EMSGSIZE: more than MAX_DATA
+                   bytes; EADDRINUSE: this process listens there already; EOPNOTSUPP: a
+                   path is not offered, or no memfd, in which data above 4096 bytes
+                   travels; EMFILE, ENFILE, ENOMEM: as the kernel says
 ================== =======================================================================
 """
 
