@@ -772,7 +772,6 @@ fn run(round: &Round, senders: usize) {
         }
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| watch(round));
         let receivers: Vec<_> = round
             .targets
             .iter()
@@ -804,6 +803,7 @@ fn run(round: &Round, senders: usize) {
                 })
             })
             .collect();
+        scope.spawn(|| watch(round));
         std::thread::sleep(ROUND);
         round.senders_stop.store(true, Ordering::Release);
         for sender in senders {
