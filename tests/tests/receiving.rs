@@ -133,6 +133,29 @@ fn a_full_table_loses_nothing() {
     }
 }
 
+/// Where descriptors are few, each message is looked at before it is taken.
+#[test]
+fn a_retired_receiver_says_its_end_at_the_first_question() {
+    for path in PATHS {
+        for limit in [64, 1024, 16384] {
+            let (mut sender, mut target, pid, sig) = pair();
+            target.ok(format!("nofile n={limit}"));
+            sender.ok(format!("send pid={pid} sig={sig} paths={path} times=3"));
+            target.ok(format!("retire sig={sig}"));
+            sender.fails(
+                format!("send pid={pid} sig={sig} paths={path}"),
+                libc::ECONNREFUSED,
+            );
+            for _ in 0..3 {
+                target.ok(format!("recv sig={sig}"));
+            }
+            for _ in 0..2 {
+                target.fails(format!("recv sig={sig}"), libc::ESHUTDOWN);
+            }
+        }
+    }
+}
+
 #[test]
 fn closing_a_receiver_closes_what_nobody_received() {
     for path in PATHS {

@@ -566,7 +566,11 @@ impl OpenPort {
     fn end(&mut self, source: Source) -> Answer<()> {
         match source {
             Source::Connection(id) => self.connections.remove(id, &self.set, self.work),
-            _ if self.inbox.has_retired() => self.ended = true,
+            _ if self.inbox.has_retired() => {
+                self.ended = true;
+                // It says so again each time it is read: the others have their turn.
+                self.turn = 0;
+            }
             // The other end is this process's own: somebody who fetched it has shut it down.
             _ => {
                 self.unwatch_held();
