@@ -27,7 +27,7 @@ SENDERS = \
 # The evidence: what is not a matter of seconds, and what needs every language at once.
 EVIDENCE = conformance faults model
 
-.PHONY: $(EVIDENCE) bindings help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
+.PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
     bench bench-pool bench-kernel header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo 'make install     the command and the C library with its headers, with PREFIX and DESTDIR'
 	@echo 'make install-cli     the command alone, its man pages and completions'
 	@echo 'make header      generate include/sendfd.h anew'
+	@echo 'make dist        what would be uploaded for a release, into dist/ (docs/releasing.md)'
 	@echo 'make clean       remove all that was built'
 
 # need PROGRAM,WHAT FOR: says what is missing instead of failing somewhere later.
@@ -156,6 +157,10 @@ lint: need-rust need-python need-node
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(MAKE) --no-print-directory -C bindings/python lint
 	$(MAKE) --no-print-directory -C bindings/node lint
+
+# packaging/dist PART makes one of its parts.
+dist: need-rust need-cc need-python
+	@packaging/dist
 
 header: need-rust
 	$(MAKE) --no-print-directory -C sendfd-capi header
