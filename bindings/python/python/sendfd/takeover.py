@@ -212,7 +212,7 @@ class Offer:
         self._end: socket.socket | None = None
         self._sockets = [one.dup() for one in sockets.values()]
         self.left = threading.Event()
-        """Set when a successor serves and leave() was called."""
+        """Set when a successor serves and leave() has returned."""
         threading.Thread(target=self._run, name="sendfd.takeover", daemon=True).start()
 
     def _run(self) -> None:
@@ -246,16 +246,18 @@ class Offer:
         # Who asked meanwhile is told that another took over; then the thread closes it.
         self._receiver.retire()
         self._close_sockets()
-        self._end = asking
-        self.left.set()
         if self._leave is None:
             # The end of this process says that it left, or close().
+            self._end = asking
+            self.left.set()
             os.kill(os.getpid(), signal.SIGTERM)
             return
         try:
             self._leave()
         finally:
             asking.close()
+            # Not before: who waits for it may close what leave() still uses.
+            self.left.set()
 
     def _offer(self, asking: socket.socket) -> bool:
         with self._lock:
