@@ -6,10 +6,9 @@ mod common;
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use common::{PATHS, pair, peer, peer_as};
+use common::{PATHS, in_child, pair, path, peer, peer_as, port};
 use rustix::fs::MemfdFlags;
 use sendfd_core::{
     Cause, Path, Paths, Port, Receiver, SendOptions, Target, TargetOptions, Wait, WaitFor, send,
@@ -19,10 +18,6 @@ use sendfd_tests::{Answer, Peer, has, has_root, signal, word};
 
 /// Long enough for any machine.
 const PATIENCE: Wait = Wait::For(Duration::from_secs(60));
-
-fn port() -> Port {
-    Port::from_signal(signal(0)).expect("a port")
-}
 
 fn pid(peer: &Peer) -> u32 {
     peer.pid().unsigned_abs()
@@ -36,34 +31,8 @@ fn inode(fd: impl AsFd) -> String {
     rustix::fs::fstat(fd).expect("open").st_ino.to_string()
 }
 
-fn path(name: &str) -> Paths {
-    let mut all = Path::ALL.into_iter();
-    all.find(|path| path.as_str() == name)
-        .expect("a path")
-        .into()
-}
-
 fn errno(result: sendfd_core::Result<()>) -> i32 {
     result.map_or_else(|error| error.raw_os_error(), |()| 0)
-}
-
-/// Runs `f` in a child, by fork(2) or by a clone(2) that runs no handlers, and waits for it.
-fn in_child(raw: bool, f: impl FnOnce()) {
-    let mut status = 0;
-    // SAFETY: the child ends before anything of the parent's is dropped.
-    unsafe {
-        let child = if raw {
-            libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as i32
-        } else {
-            libc::fork()
-        };
-        if child == 0 {
-            let result = catch_unwind(AssertUnwindSafe(f));
-            libc::_exit(i32::from(result.is_err()));
-        }
-        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-    }
-    assert_eq!(status, 0, "the child's part failed");
 }
 
 #[test]

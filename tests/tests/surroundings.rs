@@ -7,25 +7,13 @@ use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use common::{PATHS, peer};
+use common::{PATHS, in_child, path, peer, port};
 use sendfd_core::{
     Cause, Path, Paths, Port, Receiver, SendOptions, Target, TargetOptions, Wait, WaitFor,
 };
-use sendfd_tests::{has, has_root, signal};
-
-fn port() -> Port {
-    Port::from_signal(signal(0)).expect("a port")
-}
-
-fn path(name: &str) -> Paths {
-    let mut all = Path::ALL.into_iter();
-    all.find(|path| path.as_str() == name)
-        .expect("a path")
-        .into()
-}
+use sendfd_tests::{Peer, has, has_root, signal};
 
 fn passenger() -> OwnedFd {
     std::io::stderr()
@@ -34,19 +22,12 @@ fn passenger() -> OwnedFd {
         .expect("a duplicate")
 }
 
-/// Runs `f` in a child and waits for it.
-fn in_child(f: impl FnOnce()) {
-    let mut status = 0;
-    // SAFETY: the child ends before anything of the parent's is dropped.
-    unsafe {
-        let child = libc::fork();
-        if child == 0 {
-            let result = catch_unwind(AssertUnwindSafe(f));
-            libc::_exit(i32::from(result.is_err()));
-        }
-        assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
-    }
-    assert_eq!(status, 0, "the child's part failed");
+/// A target that listens, and its pid.
+fn listening() -> (Peer, u32) {
+    let mut target = peer();
+    target.ok(format!("open sig={}", signal(0)));
+    let pid = target.pid().unsigned_abs();
+    (target, pid)
 }
 
 #[test]
@@ -54,10 +35,8 @@ fn another_network_namespace_is_said() {
     if !has_root() {
         return;
     }
-    let mut target = peer();
-    target.ok(format!("open sig={}", signal(0)));
-    let pid = target.pid().unsigned_abs();
-    in_child(|| {
+    let (mut target, pid) = listening();
+    in_child(false, || {
         // SAFETY: a plain call, of the only thread.
         assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
         let by_name = TargetOptions::new().paths(Paths::NAME);
@@ -81,10 +60,8 @@ fn a_missing_proc_is_said() {
     if !has_root() {
         return;
     }
-    let mut target = peer();
-    target.ok(format!("open sig={}", signal(0)));
-    let pid = target.pid().unsigned_abs();
-    in_child(|| {
+    let (mut target, pid) = listening();
+    in_child(false, || {
         // SAFETY: plain calls with terminated strings, of the only thread.
         unsafe {
             assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
