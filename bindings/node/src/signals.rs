@@ -7,7 +7,9 @@ use sendfd_core::Port;
 
 use crate::Failure;
 use crate::sys::own;
-use crate::sys::signal::{Taken, block_everywhere, is_plausible, signalfd, take};
+use crate::sys::signal::{
+    Taken, block_everywhere, brings_descriptor, is_plausible, signalfd, take,
+};
 
 /// One signal, as long as this process is in signal mode there.
 pub(crate) struct Signals {
@@ -93,5 +95,5 @@ impl AsRawFd for Signals {
 
 /// What the signal brought, unless somebody made it up.
 fn descriptor(taken: Taken) -> Option<OwnedFd> {
-    (taken.code == libc::SI_QUEUE && is_plausible(taken.value)).then(|| own(taken.value))
+    (brings_descriptor(taken.code) && is_plausible(taken.value)).then(|| own(taken.value))
 }

@@ -119,7 +119,7 @@ unsafe extern "C" fn handler(
         let before = *errno;
         let context = &mut *context.cast::<libc::ucontext_t>();
         libc::sigaddset(&raw mut context.uc_sigmask, sig);
-        if (*info).si_code == libc::SI_QUEUE {
+        if brings_descriptor((*info).si_code) {
             libc::syscall(libc::SYS_rt_sigqueueinfo, libc::getpid(), sig, info);
         }
         *errno = before;
@@ -159,6 +159,12 @@ pub(crate) fn take(signalfd: &OwnedFd) -> Option<Taken> {
         uid: info.ssi_uid,
         code: info.ssi_code,
     })
+}
+
+/// Whether a signal with this `si_code` is one of signal mode: raised by the library's agent, or by a kernel
+/// that has sendfd(2).
+pub(crate) fn brings_descriptor(code: i32) -> bool {
+    matches!(code, libc::SI_QUEUE | sendfd_core::SI_SENDFD)
 }
 
 /// Whether `fd` may be what a sender sent: open and close-on-exec. Who may signal this process may say any
