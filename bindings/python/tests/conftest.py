@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,8 +57,17 @@ class Child:
 
     def end(self) -> str:
         """Wait for it to end well, and return the rest of what it printed."""
-        output, _ = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        # communicate() would lose what line() has read ahead.
+        watchdog = threading.Timer(60, self.process.kill)
+        watchdog.start()
+        with self.process.stdout as stdout:
+            output = stdout.read()
+        code = self.process.wait()
+        watchdog.cancel()
+        assert code == 0
         return output.strip()
 
     def kill(self) -> None:
