@@ -172,7 +172,7 @@ struct Message {
     std::string data;
     std::uint64_t tag = 0;
     std::uint32_t path = 0; /* SENDFD_PATH_*: how it came */
-    pid_t pid = 0;          /* who sent it, vouched for by the kernel */
+    pid_t pid = 0;          /* who sent it, vouched for by the kernel; no address to answer to */
     uid_t uid = 0;
     gid_t gid = 0;
 

@@ -14,10 +14,11 @@ pub const SENDFD_SI_SENDFD: c_int = 0x81;
 const _: () = assert!(SENDFD_SI_SENDFD == sendfd_core::SI_SENDFD);
 
 /// Signal mode: from now on each descriptor that is sent to this process at the real-time signal
-/// sig raises sig in it. si_pid and si_uid are the sender's, vouched for by the kernel, and
+/// sig raises sig in it. si_pid and si_uid are the sender's, vouched for by the kernel;
 /// si_value.sival_int is the number of the descriptor, which is open in this process,
 /// close-on-exec, and owned by it: whoever takes the signal closes the descriptor. si_code is
-/// SENDFD_SI_SENDFD where the kernel did it, else SI_QUEUE.
+/// SENDFD_SI_SENDFD where the kernel did it, else SI_QUEUE. The pid says who sent, and is no address
+/// to answer to: by the time of an answer it may be another process's.
 ///
 /// Arrange for the signal before the call: install a handler (with SA_SIGINFO), or block it in all
 /// threads and take it with sigwaitinfo or a signalfd. A real-time signal that nobody asked for

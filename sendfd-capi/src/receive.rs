@@ -34,7 +34,8 @@ pub struct sendfd_message {
     /// Out: the way it came, SENDFD_PATH_*.
     pub path: u32,
     /// Out: who sent it, vouched for by the kernel; 0 if the sender is not visible from the
-    /// receiver's pid namespace.
+    /// receiver's pid namespace. It says who sent, and is no address to answer to: by the time of an
+    /// answer the pid may be another process's.
     pub pid: pid_t,
     /// Out: the sender's user.
     pub uid: uid_t,

@@ -8,6 +8,9 @@
 #[non_exhaustive]
 pub struct Credentials {
     /// Process id; 0 if the sender cannot be seen from the receiver's pid namespace.
+    ///
+    /// It says who sent, and is no address to answer to: the sender may have exited by then, and its pid
+    /// be another process's. Who wants an answer sends one end of a socket pair along.
     pub pid: u32,
     /// User id.
     pub uid: u32,

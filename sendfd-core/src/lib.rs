@@ -88,6 +88,11 @@ pub use wait::{Wait, WaitFor};
 /// The version of this library, as `major.minor.patch`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The examples of the page are compiled as those of the documentation are.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Threads may share all of these, and hand them to each other.
 const _: () = {
     const fn shared<T: Send + Sync>() {}

@@ -34,7 +34,7 @@ pub const SI_SENDFD: i32 = 0x81;
 /// From now on, each descriptor that is sent to this process at `port` raises that signal in it, as
 /// a queued signal: `si_pid` and `si_uid` are the sender's, and `si_value.sival_int` is the number of the
 /// descriptor, close-on-exec, which the process now owns. `si_code` is [`SI_SENDFD`] where the kernel did
-/// it, else `SI_QUEUE`.
+/// it, else `SI_QUEUE`. The pid is no address to answer to: see [`Credentials::pid`].
 ///
 /// It is for the process to handle the signal (with `SA_SIGINFO`, which tells it the number), or to block it in
 /// all threads and take it with `sigwaitinfo` or a signalfd. That must be arranged before this is called: a

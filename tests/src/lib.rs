@@ -189,6 +189,26 @@ pub fn has_root() -> bool {
     has("root", rustix::process::geteuid().is_root())
 }
 
+/// The pid that was given out last, on kernels that let it be set.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
+/// Whether a process can be given the pid of one that is gone.
+pub fn has_pids_again() -> bool {
+    has_root() && has("ns_last_pid", Path::new(LAST_PID).exists())
+}
+
+/// Starts processes until one of them, which `start` answers with its pid, has this pid, which is free.
+pub fn with_pid<T>(pid: i32, mut start: impl FnMut() -> (i32, T)) -> T {
+    for _ in 0..1000 {
+        std::fs::write(LAST_PID, (pid - 1).to_string()).expect("root may");
+        let (own, process) = start();
+        if own == pid {
+            return process;
+        }
+    }
+    panic!("no process got pid {pid} again");
+}
+
 /// The one process whose parent is `pid`. (Not all kernels have /proc/PID/task/TID/children.)
 pub fn child_of(pid: i32) -> i32 {
     let parent = format!("PPid:\t{pid}");

@@ -3,8 +3,7 @@
 mod common;
 use common::{PATHS, RECEIVER_COST, pair, peer};
 use rustix::process::{Resource, getrlimit};
-use sendfd_tests::{has, has_root, signal, word};
-use std::path::Path;
+use sendfd_tests::{has, has_pids_again, signal, with_pid, word};
 
 #[test]
 fn a_sender_killed_right_after_success() {
@@ -88,7 +87,7 @@ fn a_forked_child_keeps_nothing_of_what_its_parent_took_ahead() {
 
 #[test]
 fn a_target_is_the_process_and_not_its_pid() {
-    if !has_root() || !has("ns_last_pid", Path::new(LAST_PID).exists()) {
+    if !has_pids_again() {
         return;
     }
     for path in PATHS {
@@ -97,9 +96,10 @@ fn a_target_is_the_process_and_not_its_pid() {
         sender.ok("tsend");
         sender.ok(format!("send pid={pid} sig={sig} paths={path}"));
         target.kill();
-        let Some(mut heir) = heir_of(pid) else {
-            panic!("no process got pid {pid} again");
-        };
+        let mut heir = with_pid(pid, || {
+            let heir = peer();
+            (heir.pid(), heir)
+        });
         heir.ok(format!("open sig={sig}"));
         let before = heir.count();
         sender.fails("tsend", libc::ESRCH);
@@ -113,21 +113,6 @@ fn a_target_is_the_process_and_not_its_pid() {
             "3"
         );
     }
-}
-
-/// The pid that was given out last, on kernels that let it be set.
-const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
-
-/// A new peer with a pid that is free.
-fn heir_of(pid: i32) -> Option<sendfd_tests::Peer> {
-    for _ in 0..1000 {
-        std::fs::write(LAST_PID, (pid - 1).to_string()).ok()?;
-        let heir = peer();
-        if heir.pid() == pid {
-            return Some(heir);
-        }
-    }
-    None
 }
 
 #[test]

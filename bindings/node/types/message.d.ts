@@ -13,7 +13,10 @@ export interface Which {
  */
 export declare class Message {
     #private;
-    /** Process id of the sender, vouched for by the kernel; 0 if it cannot be seen from here. */
+    /**
+     * Process id of the sender, vouched for by the kernel; 0 if it cannot be seen from here. It is no
+     * address to answer to: by then it may be another process's.
+     */
     readonly pid: number;
     /** User id of the sender, vouched for by the kernel. */
     readonly uid: number;

@@ -151,7 +151,8 @@ impl Message {
         PyBytes::new(py, &self.data)
     }
 
-    /// The sender's process id; 0 if it cannot be seen from this pid namespace.
+    /// The sender's process id; 0 if it cannot be seen from this pid namespace. It is no address to
+    /// answer to: by then it may be another process's.
     #[getter]
     fn pid(&self) -> u32 {
         self.sender.pid

@@ -26,7 +26,7 @@ class SignalInfo(NamedTuple):
     """Its value, si_value.sival_int: in signal mode, a descriptor that this process now owns. None
     if the signal carries none."""
     pid: int
-    """Who sent it."""
+    """Who sent it. It is no address to answer to: by then it may be another process's."""
     uid: int
     """The sender's user."""
     code: int
