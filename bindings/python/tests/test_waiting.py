@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 import sendfd
-from conftest import SIG, MakeChild
+from conftest import SIG, MakeChild, need
 
 
 class Alarm(Exception):
@@ -282,3 +283,35 @@ with sendfd.Receiver(40) as receiver:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert "subinterpreter" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("look", "ahead"),
+    [
+        ("repr(receiver), str(receiver), f'{receiver}'", 7),
+        ("receiver.sig, receiver.closed, receiver.dropped", 7),
+        # What is polled takes nothing ahead, for the poll would not wake for that.
+        ("receiver.fileno()", 0),
+    ],
+)
+def test_looking_at_a_receiver_does_not_change_how_it_receives(
+    child: MakeChild, look: str, ahead: int
+) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need("8192 descriptors", most >= 8192 or os.geteuid() == 0)
+    need("a count of descriptors (Linux 6.2)", os.stat("/proc/self/fd").st_size > 0)
+    one = child(f"""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8192, max({most}, 8192)))
+        opened = lambda: len(os.listdir("/proc/self/fd"))
+        with sendfd.Receiver(SIG) as receiver:
+            {look}
+            for _ in range(16):
+                sendfd.send(os.getpid(), SIG, 0)
+            for _ in range(8):
+                receiver.recv(timeout=0).close()
+            before = opened()
+            # Messages queue up: the next comes with seven more, whose descriptors are here early.
+            receiver.recv(timeout=0).close()
+            print(opened() - before)
+    """)
+    assert one.end() == str(ahead)
