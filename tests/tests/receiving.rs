@@ -48,6 +48,8 @@ fn what_is_taken_ahead_is_neither_hidden_nor_lost() {
     for path in PATHS {
         let (mut sender, mut target, pid, sig) = pair();
         target.ok("nofile n=16384");
+        // To show a receiver, with its number, is not to poll it.
+        assert!(target.ok(format!("show sig={sig}")).contains("Receiver"));
         // The connection is there before it is counted.
         sender.ok(format!("send pid={pid} sig={sig} paths={path} tag=1000"));
         target.ok(format!("recv sig={sig} ms=5000"));

@@ -153,6 +153,7 @@ impl Peer {
                 self.taken.clear();
                 Ok(String::new())
             }
+            "show" => Ok(format!("{:?}", self.receivers[&sig])),
             "dropped" => Ok(self.receivers[&sig].dropped().to_string()),
             "ready" => {
                 let receiver = &self.receivers[&sig];
