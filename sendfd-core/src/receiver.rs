@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Attempt, Cause, Error, Result};
 use crate::message::{Message, Room};
-use crate::port::{self, OpenPort, Set, Stop};
+use crate::port::{self, Discarded, OpenPort, Set, Stop};
 use crate::ports::{self, Place};
 use crate::signal::Port;
 use crate::wait::{Deadline, Wait};
@@ -171,7 +171,8 @@ impl Receiver {
     ///   enough room gets it first. Calls with less room go on with those behind it; where there are
     ///   none, they are told again, at once, and the descriptor stays readable. [`Receiver::discard`]
     ///   gives it up. (Not with a [`Message`].)
-    /// - `ENOMEM`: there is no memory for the message's data. It stays.
+    /// - `ENOMEM`: there is no memory for the message's data, or for a thread that closes what was refused.
+    ///   It stays.
     /// - `ESHUTDOWN`: the receiver has retired, and this was all.
     /// - `EBADF`: the receiver was closed, or inherited through fork.
     pub fn recv_into(&self, room: &mut impl Room, wait: Wait) -> Result<()> {
@@ -260,15 +261,19 @@ impl Receiver {
     /// to close, which then goes on without the caller.
     ///
     /// # Errors
+    /// - `ENOMEM`: no thread could be started that closes it. The message stays.
     /// - `EBADF`: the receiver was closed, or inherited through fork.
     pub fn discard(&self) -> Result<bool> {
         let given_up = self
             .with(OpenPort::discard)
             .map_err(|cause| self.error(cause))?;
-        let Some(mut record) = given_up else {
-            return Ok(false);
-        };
-        port::close_elsewhere(record.split().1.collect());
+        match given_up {
+            Some(Discarded::Record(mut record)) => {
+                port::close_elsewhere(record.split().1.collect());
+            }
+            Some(Discarded::Elsewhere(done)) => port::wait_for(&done),
+            None => return Ok(false),
+        }
         Ok(true)
     }
 

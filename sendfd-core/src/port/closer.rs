@@ -5,11 +5,12 @@
 //! not closed by its threads: a few threads of this file do it, which end when there is nothing left.
 //! What waits for them is bounded too; while there is no room, strangers are not looked at.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::source::{Set, Source, let_go};
 use crate::sys::{self, Event, Lock};
 
 /// How many threads close at most, at the same time.
@@ -18,15 +19,32 @@ const THREADS: usize = 4;
 /// How many descriptors may wait before no more are to be handed over.
 const MOST: usize = 64;
 
-/// How long [`close`] waits for what is usually a matter of microseconds.
+/// How long [`close`] and [`wait_for`] wait for what is usually a matter of microseconds.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 const STACK: usize = 64 * 1024;
 
 struct Job {
+    /// What is to be taken out of its queue first.
+    unread: Option<Unread>,
     fds: Vec<OwnedFd>,
     /// Told when it is done.
     done: Option<Arc<Event>>,
+}
+
+/// The record at the head of a queue, which nobody is to receive: the kernel closes what it carries in
+/// whichever thread takes it out. Its socket is left alone meanwhile.
+pub(crate) struct Unread {
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) set: Set,
+    pub(crate) source: Source,
+}
+
+impl Unread {
+    fn drop_it(&self) {
+        let _ = sys::discard(self.socket.as_fd());
+        let _ = self.set.watch(&self.socket, self.source);
+    }
 }
 
 struct Closer {
@@ -57,7 +75,11 @@ pub(crate) fn has_room() -> bool {
 /// Closes `fds` soon. Does not wait. What was taken together may be handed over together, however full
 /// it is.
 pub(crate) fn hand_over(fds: Vec<OwnedFd>) {
-    submit(Job { fds, done: None });
+    submit(Job {
+        unread: None,
+        fds,
+        done: None,
+    });
 }
 
 /// Closes `fds` and waits a moment until that is done; if it takes longer, or no thread can be
@@ -69,6 +91,7 @@ pub(crate) fn close(fds: Vec<OwnedFd>) {
     let own = sys::generation();
     let done = Arc::new(Event::new());
     let started = submit(Job {
+        unread: None,
         fds,
         done: Some(Arc::clone(&done)),
     });
@@ -89,6 +112,36 @@ pub(crate) fn close(fds: Vec<OwnedFd>) {
         }
         Started::Failed => {}
     }
+}
+
+/// Takes a record out of its queue soon, and has its socket watched again. Does not wait. `None` if no
+/// thread can be started now: nothing happens then.
+pub(crate) fn drop_unread(unread: Unread) -> Option<Arc<Event>> {
+    let done = Arc::new(Event::new());
+    let started = submit(Job {
+        unread: Some(unread),
+        fds: Vec::new(),
+        done: Some(Arc::clone(&done)),
+    });
+    if matches!(started, Started::Failed) && withdraw(&done) {
+        return None;
+    }
+    Some(done)
+}
+
+/// Waits a moment until something is done. Not to be called with a lock held.
+pub(crate) fn wait_for(done: &Event) {
+    done.wait(PATIENCE);
+}
+
+/// Takes back what no thread has begun with. False if one has.
+fn withdraw(done: &Arc<Event>) -> bool {
+    let mut closer = CLOSER.lock();
+    let is_it = |job: &Job| job.done.as_ref().is_some_and(|of| Arc::ptr_eq(of, done));
+    let at = closer.jobs.iter().position(is_it);
+    let job = at.map(|at| closer.jobs.remove(at));
+    drop(closer);
+    job.is_some()
 }
 
 enum Started {
@@ -149,11 +202,17 @@ fn work() {
             return;
         };
         drop(closer);
+        if let Some(unread) = &job.unread {
+            unread.drop_it();
+        }
         let count = job.fds.len();
         drop(job.fds);
         CLOSER.lock().held -= count;
         if let Some(done) = job.done {
             done.set();
+        }
+        if let Some(Unread { socket, set, .. }) = job.unread {
+            drop(let_go(socket, &set));
         }
     }
 }
@@ -172,6 +231,11 @@ pub(crate) fn release_in_child() {
         let jobs = std::mem::take(&mut closer.jobs);
         for fd in jobs.iter().flat_map(|job| &job.fds) {
             sys::close_forgotten(fd.as_raw_fd());
+        }
+        let unread = jobs.iter().filter_map(|job| job.unread.as_ref());
+        // The others are closed with their ports.
+        for Unread { socket, .. } in unread.filter(|of| Arc::strong_count(&of.socket) == 1) {
+            sys::close_forgotten(socket.as_raw_fd());
         }
         std::mem::forget(jobs);
         closer.held = 0;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketFlags, accept_with, recvmsg};
 
 use super::closer;
-use super::source::{Id, Set, Source};
+use super::source::{Id, Set, Source, let_go};
 use super::table::Table;
 use super::work::Work;
 use crate::error::Cause;
@@ -22,7 +23,7 @@ const SHED: usize = 16;
 
 #[derive(Debug)]
 struct Connection {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     /// The sending process, as far as the order of messages goes; 0 if it cannot be seen from here.
     pid: u32,
     /// Whether it was never read from, see [`Connections::older`].
@@ -65,11 +66,18 @@ impl Connections {
         Some(connection.socket.as_fd())
     }
 
+    /// The same to be kept for a while.
+    pub(crate) fn share(&self, id: Id) -> Option<Arc<OwnedFd>> {
+        let connection = self.by_id.get(&id)?;
+        Some(Arc::clone(&connection.socket))
+    }
+
     /// One that was read to its end: the other end is closed, or it was drained.
     pub(crate) fn remove(&mut self, id: Id, set: &Set, work: &Work) {
         if let Some(connection) = self.by_id.remove(&id) {
-            set.unwatch(&connection.socket);
+            let socket = let_go(connection.socket, set);
             work.end();
+            drop(socket);
         }
     }
 
@@ -109,7 +117,7 @@ impl Connections {
         self.next += 1;
         self.clock += 1;
         let connection = Connection {
-            socket,
+            socket: Arc::new(socket),
             pid: peer.pid,
             fresh: true,
             used: self.clock,
@@ -169,10 +177,10 @@ impl Connections {
         let sockets = self.by_id.into_values().map(|connection| connection.socket);
         sockets
             .filter_map(|socket| {
-                set.unwatch(&socket);
                 work.shut_down(&socket);
+                let socket = let_go(socket, set);
                 work.end();
-                has_record(&socket).then_some(socket)
+                socket.filter(has_record)
             })
             .collect()
     }

@@ -1,7 +1,9 @@
 //! What a listening process owns for each signal: all of it anonymous, close-on-exec, and gone with
 //! the process.
 
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -13,7 +15,7 @@ use rustix::time::{
 };
 
 use super::connections::has_record;
-use super::source::{Set, Source};
+use super::source::{Set, Source, let_go};
 use super::work::Work;
 use crate::address::{self, Address};
 use crate::error::Cause;
@@ -33,7 +35,7 @@ pub(crate) struct Inbox {
     sig: i32,
     queue_bytes: u32,
     /// What this process reads.
-    rx: OwnedFd,
+    rx: Arc<OwnedFd>,
     /// What senders fetch. This process only keeps it.
     tx: OwnedFd,
     /// What tells senders where `tx` is.
@@ -74,7 +76,7 @@ impl Inbox {
         let mut inbox = Inbox {
             sig,
             queue_bytes,
-            rx,
+            rx: Arc::new(rx),
             tx,
             marker: Some(marker),
             names,
@@ -91,6 +93,11 @@ impl Inbox {
 
     pub(crate) fn rx(&self) -> BorrowedFd<'_> {
         self.rx.as_fd()
+    }
+
+    /// The same to be kept for a while.
+    pub(crate) fn share_rx(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.rx)
     }
 
     pub(crate) fn tx(&self) -> &OwnedFd {
@@ -115,8 +122,8 @@ impl Inbox {
     pub(crate) fn renew(&mut self, set: &Set) -> Result<(), Cause> {
         let (rx, tx, marker) = make(self.sig, &Address::own(self.sig), self.queue_bytes)?;
         set.watch(&rx, Source::Rx)?;
-        set.unwatch(&self.rx);
-        self.rx = rx;
+        let old = mem::replace(&mut self.rx, Arc::new(rx));
+        drop(let_go(old, set));
         self.tx = tx;
         self.marker = Some(marker);
         Ok(())
@@ -195,14 +202,11 @@ impl Inbox {
         if let Some(clock) = &self.clock {
             set.unwatch(clock);
         }
-        set.unwatch(&self.rx);
         set.unwatch(&self.tx);
         // Threads that wait for it find out although a copy of the other end may be open.
         work.shut_down(&self.rx);
         work.end();
-        if has_record(&self.rx) {
-            slow.push(self.rx);
-        }
+        slow.extend(let_go(self.rx, set).filter(has_record));
         (slow, self.tx)
     }
 
@@ -211,7 +215,7 @@ impl Inbox {
         listeners
             .chain([&self.marker, &self.clock])
             .flatten()
-            .chain([&self.rx, &self.tx])
+            .chain([&*self.rx, &self.tx])
             .map(AsRawFd::as_raw_fd)
     }
 }

@@ -14,7 +14,8 @@ mod taken;
 mod work;
 
 use std::mem;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
@@ -23,8 +24,9 @@ use crate::agent::Agent;
 use crate::error::Cause;
 use crate::message::Room;
 use crate::path::Path;
-use crate::sys;
-use connections::{Accepted, Connections};
+use crate::sys::{self, Event};
+use closer::Unread;
+use connections::{Accepted, Connections, has_record};
 use gate::{Gate, Verdict};
 use inbox::Inbox;
 use pace::Pace;
@@ -35,6 +37,7 @@ use taken::Taken;
 pub(crate) use closer::{
     close as close_elsewhere, hold_for_fork as hold_closer_for_fork,
     release_in_child as release_closer_in_child, release_in_parent as release_closer_in_parent,
+    wait_for,
 };
 #[cfg(test)]
 pub(crate) use pace::DENSE;
@@ -92,6 +95,23 @@ enum Told {
     Stuck(Source),
 }
 
+/// A source that is left alone for a while.
+#[derive(Debug)]
+struct Resting {
+    source: Source,
+    /// Until its first record is gone. Otherwise until the clock strikes: what has to be closed came from
+    /// there, more than is closed in time.
+    until: Option<Arc<Event>>,
+}
+
+/// A message that was given up.
+pub(crate) enum Discarded {
+    /// To be closed once the port is let go of.
+    Record(Box<sys::Record>),
+    /// Another thread is at it, and says when it is done.
+    Elsewhere(Arc<Event>),
+}
+
 #[derive(Debug)]
 pub(crate) struct OpenPort {
     id: u64,
@@ -117,9 +137,7 @@ pub(crate) struct OpenPort {
     told: Option<Told>,
     /// What is to be reported by the next call, since the last one gave out messages.
     owed: Option<Cause>,
-    /// Sources from which came what has to be closed, more than is closed in time. They are left alone
-    /// until the clock strikes.
-    resting: Vec<Source>,
+    resting: Vec<Resting>,
     /// Whether the receiving end was read to its end, after retiring.
     ended: bool,
     agent: Option<Agent>,
@@ -440,30 +458,82 @@ impl OpenPort {
     /// Leaves a source alone for a while.
     #[cold]
     fn rest(&mut self, source: Source) -> Answer<()> {
-        if self.resting.contains(&source) {
+        if self.is_resting(source) {
             return Ok(());
         }
         self.inbox.try_again_later(&self.set)?;
         if let Some(fd) = fd_of(&self.inbox, &mut self.connections, source) {
             self.set.unwatch(fd);
-            self.resting.push(source);
+            self.resting.push(Resting {
+                source,
+                until: None,
+            });
         }
         Ok(())
+    }
+
+    /// Whether a source is to be left alone now.
+    #[inline]
+    fn is_resting(&mut self, source: Source) -> bool {
+        !self.resting.is_empty() && self.still_rests(source)
+    }
+
+    #[cold]
+    fn still_rests(&mut self, source: Source) -> bool {
+        let Some(at) = self.resting.iter().position(|of| of.source == source) else {
+            return false;
+        };
+        let until = &self.resting[at].until;
+        let is_over = until.as_ref().is_some_and(|done| done.has_happened());
+        if is_over {
+            self.resting.swap_remove(at);
+        }
+        !is_over
+    }
+
+    /// Has the first record of a source dropped by another thread: what it carries may take long to close.
+    #[cold]
+    fn drop_unread(&mut self, source: Source) -> Result<Arc<Event>, Cause> {
+        let socket = match source {
+            Source::Connection(id) => self.connections.share(id),
+            _ => Some(self.inbox.share_rx()),
+        };
+        let socket = socket.ok_or(Cause::Empty)?;
+        self.work.begin(socket.as_fd())?;
+        self.set.unwatch(&socket);
+        let unread = Unread {
+            socket: Arc::clone(&socket),
+            set: self.set.clone(),
+            source,
+        };
+        let Some(done) = closer::drop_unread(unread) else {
+            self.set.watch(&socket, source)?;
+            return Err(Cause::Kernel(libc::ENOMEM));
+        };
+        self.gate.refuse();
+        self.resting.push(Resting {
+            source,
+            until: Some(Arc::clone(&done)),
+        });
+        Ok(done)
     }
 
     /// The clock has struck.
     #[cold]
     fn try_later_things(&mut self) {
         if closer::has_room() {
-            for source in mem::take(&mut self.resting) {
-                if let Some(fd) = fd_of(&self.inbox, &mut self.connections, source)
-                    && self.set.watch(fd, source).is_err()
+            for rests in mem::take(&mut self.resting) {
+                let source = rests.source;
+                if rests.until.is_some()
+                    || fd_of(&self.inbox, &mut self.connections, source)
+                        .is_some_and(|fd| self.set.watch(fd, source).is_err())
                 {
-                    self.resting.push(source);
+                    self.resting.push(rests);
                 }
             }
         }
-        self.inbox.try_again(&self.set, !self.resting.is_empty());
+        let more = self.resting.iter().any(|rests| rests.until.is_none());
+        self.inbox.try_again(&self.set, more);
     }
 
     /// Takes records from the current source, so many at most. False when that is empty or had its
@@ -476,6 +546,11 @@ impl OpenPort {
         {
             let mut first = 0;
             while let Some(older) = self.connections.older(id, first) {
+                if self.is_resting(Source::Connection(older)) {
+                    // It is not empty yet.
+                    self.rest(source)?;
+                    return Ok(false);
+                }
                 if self.fill_from(Source::Connection(older), 1)? {
                     return Ok(true);
                 }
@@ -491,7 +566,7 @@ impl OpenPort {
     }
 
     fn fill_from(&mut self, source: Source, most: usize) -> Answer<bool> {
-        if self.turn == 0 || (!self.resting.is_empty() && self.resting.contains(&source)) {
+        if self.turn == 0 || self.is_resting(source) {
             return Ok(false);
         }
         let now = sys::nanoseconds();
@@ -549,10 +624,7 @@ impl OpenPort {
         if let Some(fds) = wanted
             && !table.can_ever_hold(fds, OWN)
         {
-            if let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) {
-                sys::discard(socket)?;
-            }
-            self.gate.refuse();
+            self.drop_unread(source)?;
             return Err(Cause::NeverFits { fds }.into());
         }
         self.told = Some(Told::Stuck(source));
@@ -644,6 +716,7 @@ impl OpenPort {
         self.turn = TURN;
         match source {
             Source::Rx if self.ended => return self.finish(),
+            Source::Connection(id) if self.connections.get(id).is_none() => self.spend(1)?,
             Source::Rx | Source::Connection(_) => self.current = source,
             // All that was left has turned out to be no messages.
             Source::Held => self.settle(),
@@ -727,9 +800,9 @@ impl OpenPort {
         Err(Cause::Retired.into())
     }
 
-    /// Gives up the message that the program was last told it cannot receive: a record to be dropped
-    /// once the port is let go of. `None` if there is no such message.
-    pub(crate) fn discard(&mut self) -> Result<Option<Box<sys::Record>>, Cause> {
+    /// Gives up the message that the program was last told it cannot receive. `None` if there is no such
+    /// message.
+    pub(crate) fn discard(&mut self) -> Result<Option<Discarded>, Cause> {
         let source = match self.told.take() {
             Some(Told::Aside(nth)) => {
                 let aside = self.taken.take_aside(nth);
@@ -737,24 +810,27 @@ impl OpenPort {
                     self.gate.refuse();
                 }
                 self.settle();
-                return Ok(aside.map(|aside| aside.record));
+                return Ok(aside.map(|aside| Discarded::Record(aside.record)));
             }
             Some(Told::Stuck(source)) => source,
             None => return Ok(None),
         };
-        let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) else {
-            return Ok(None);
-        };
-        let mut record = Box::new(sys::Record::default());
-        self.work.begin(socket)?;
-        match sys::receive(socket, &mut record, false) {
-            Ok(()) if record.credentials().is_some() => {
-                self.gate.refuse();
-                Ok(Some(record))
+        let is_there = match source {
+            Source::Connection(id) => {
+                let socket = self.connections.share(id);
+                socket.is_some_and(|socket| has_record(&socket))
             }
-            Ok(()) | Err(Errno::AGAIN) => Ok(None),
-            Err(errno) => Err(errno.into()),
+            _ => has_record(&self.inbox.share_rx()),
+        };
+        if !is_there {
+            return Ok(None);
         }
+        let dropped = self.drop_unread(source);
+        self.work.end();
+        if dropped.is_err() {
+            self.told = Some(Told::Stuck(source));
+        }
+        dropped.map(|done| Some(Discarded::Elsewhere(done)))
     }
 
     /// Closes everything. Returns what has to be closed where nobody waits for it, and what keeps the

@@ -122,6 +122,14 @@ impl Set {
     }
 }
 
+/// Gives up a watched socket. Whoever is the last to have it takes it out of the set, and gets it to be
+/// closed.
+pub(crate) fn let_go(socket: Arc<OwnedFd>, set: &Set) -> Option<OwnedFd> {
+    let socket = Arc::into_inner(socket)?;
+    set.unwatch(&socket);
+    Some(socket)
+}
+
 impl AsFd for Set {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -153,6 +153,7 @@ impl<T> Lock<T> {
 
 /// Something that happens once, and that a thread may wait for. A child that is forked meanwhile waits
 /// for nothing longer than its time, and needs no memory of the parent's threads for that.
+#[derive(Debug)]
 pub(crate) struct Event(AtomicU32);
 
 impl Event {
@@ -174,13 +175,17 @@ impl Event {
         };
     }
 
+    pub(crate) fn has_happened(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
     /// Waits until it has happened, for `time` at most. Whether it has.
     ///
     /// # References
     /// - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
     pub(crate) fn wait(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
-        while self.0.load(Ordering::Acquire) == 0 {
+        while !self.has_happened() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
