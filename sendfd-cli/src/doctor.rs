@@ -204,6 +204,10 @@ fn advice(path: Path, cause: Cause) -> Option<Advice> {
             "let the target receive faster, or open its receiver with a longer queue",
             "none",
         ),
+        Cause::InboxLost => (
+            "let the target look for messages, with which it makes a new inbox; the name path works meanwhile. Whoever did it runs as the target's user, or may trace it",
+            "none",
+        ),
         Cause::TableFull => (
             "raise RLIMIT_NOFILE (ulimit -n) of this process, or close descriptors",
             "none",

@@ -6,6 +6,7 @@ use rustix::process::{geteuid, test_kill_process};
 use crate::credentials::OVERFLOW;
 use crate::error::Cause;
 use crate::process::{self, Seen, read_file, told};
+use crate::sys::Namespace;
 
 /// Whether this process's effective user is root there, or one of the users that the target is.
 pub(crate) fn is_admitted(target: &Seen<'_>) -> Result<bool, Cause> {
@@ -31,7 +32,7 @@ pub(crate) fn is_admitted(target: &Seen<'_>) -> Result<bool, Cause> {
 
 fn is_same_namespace(target: &Seen<'_>, here: &[u8], there: &[u8]) -> bool {
     let own = rustix::fs::stat(c"/proc/self/ns/user").map(|stat| stat.st_ino);
-    match (own, target.namespace("user")) {
+    match (own, target.namespace(Namespace::User)) {
         (Ok(own), Some(other)) => own == other,
         // Not told of other users' processes. Relative to the namespaces above each, the maps of two
         // namespaces are equal only if they are one, or if both change nothing.

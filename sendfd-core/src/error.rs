@@ -128,6 +128,9 @@ pub enum Cause {
     NotPermitted(Denial),
     /// EAGAIN: the target's queue is full and no timeout was given.
     QueueFull,
+    /// EAGAIN: somebody else who may fetch the target's inbox has shut it down, and no timeout was given. The
+    /// target makes a new one when it next looks for messages.
+    InboxLost,
     /// EAGAIN: there is no message and no timeout was given.
     Empty,
     /// ETIMEDOUT: the timeout ran out while waiting for the target to listen.
@@ -252,7 +255,7 @@ impl Cause {
                 Errno::CONNREFUSED
             }
             Cause::NotAccepted { .. } | Cause::NotPermitted(_) => Errno::PERM,
-            Cause::QueueFull | Cause::Empty => Errno::AGAIN,
+            Cause::QueueFull | Cause::InboxLost | Cause::Empty => Errno::AGAIN,
             Cause::NeverListened | Cause::NeverRoom | Cause::NeverLanded | Cause::NeverCame => {
                 Errno::TIMEDOUT
             }
@@ -308,6 +311,9 @@ impl Cause {
                 "use the name path, which works between processes that have changed their user"
             }
             Cause::QueueFull => "the target is slow to receive: give a timeout, or try again later",
+            Cause::InboxLost => {
+                "give a timeout, or try again when the target has looked for messages; the name path goes on"
+            }
             Cause::TooManyInFlight | Cause::NeverLanded => {
                 "raise RLIMIT_NOFILE of the sender, or wait until the targets have received"
             }
@@ -402,6 +408,7 @@ impl fmt::Display for Cause {
             Cause::NotAccepted { uid } => write!(f, "the target does not accept user {uid}"),
             Cause::NotPermitted(denial) => denial.fmt(f),
             Cause::QueueFull => f.write_str("the target's queue is full"),
+            Cause::InboxLost => f.write_str("somebody has shut down the target's inbox"),
             Cause::Empty => f.write_str("there is no message"),
             Cause::NeverListened => f.write_str("the target did not start to listen in time"),
             Cause::NeverRoom => f.write_str("the target made no room in its queue in time"),

@@ -132,7 +132,7 @@ impl Patience {
     pub(crate) fn covers(&self, cause: Cause) -> bool {
         match cause {
             Cause::NotListening | Cause::AddressTaken { .. } => self.wait_for == WaitFor::Listening,
-            Cause::QueueFull => true,
+            Cause::QueueFull | Cause::InboxLost => true,
             _ => false,
         }
     }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use crate::error::Cause;
-use crate::sys;
+use crate::sys::{self, Namespace};
 use crate::wait::timespec;
 
 /// A process that lived when it was opened.
@@ -97,7 +97,7 @@ pub(crate) fn own_namespace() -> u64 {
         return stat.st_ino;
     }
     let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty());
-    let namespace = own.and_then(|own| sys::pid_namespace(own.as_fd()));
+    let namespace = own.and_then(|own| sys::namespace(own.as_fd(), Namespace::Pid));
     let stat = namespace.and_then(rustix::fs::fstat);
     stat.map_or(0, |stat| stat.st_ino)
 }
@@ -200,7 +200,19 @@ impl Process {
         self.exit() == Exit::OfMainThread
     }
 
+    /// Whether it is in the midst of execve(2): it has left its memory and not begun with the new one, so that
+    /// there is no code in it. Until there is, whoever looks at its descriptors waits (with pidfd_getfd(2), on
+    /// newer kernels also in /proc, where its stat and its namespaces make wait, too), and it can make that last.
+    pub(crate) fn is_executing(&self) -> bool {
+        let mut buffer = [0; 128];
+        let sizes = self.read_proc("statm", &mut buffer).ok();
+        sizes.and_then(lacks_code) == Some(true)
+    }
+
     fn exit(&self) -> Exit {
+        if self.is_executing() {
+            return Exit::No;
+        }
         let mut buffer = [0; 512];
         let main = self.read_proc("stat", &mut buffer).ok();
         let main = main.and_then(is_exiting);
@@ -267,12 +279,26 @@ impl Process {
         // One number for each namespace from this one to the process's own.
         let pids = field(status, "NSpid:")?.split_ascii_whitespace().skip(1);
         let pid = pids.last()?.parse().ok()?;
-        let namespace = self.namespace("pid")?;
+        let namespace = self.namespace(Namespace::Pid)?;
         (namespace != own_namespace()).then_some((namespace, pid))
     }
 
     /// The inode of one of its namespaces. Told only to those who could trace it.
-    pub(crate) fn namespace(&self, kind: &str) -> Option<u64> {
+    ///
+    /// By the pidfd if the kernel can: its folder in /proc makes whoever asks wait while the process is
+    /// in execve(2), which may last as long as the process likes.
+    pub(crate) fn namespace(&self, kind: Namespace) -> Option<u64> {
+        let pidfd = self.pidfd().ok_or(Errno::NOTTY);
+        match pidfd.and_then(|pidfd| sys::namespace(pidfd, kind)) {
+            Ok(namespace) => return Some(rustix::fs::fstat(namespace).ok()?.st_ino),
+            Err(Errno::ACCESS | Errno::PERM | Errno::SRCH) => return None,
+            Err(_) => {}
+        }
+        let kind = match kind {
+            Namespace::Net => "net",
+            Namespace::Pid => "pid",
+            Namespace::User => "user",
+        };
         let mut path = ArrayString::<32>::new();
         write!(path, "/proc/{}/ns/{kind}", self.in_proc().ok()?).ok()?;
         Some(rustix::fs::stat(path.as_str()).ok()?.st_ino)
@@ -374,6 +400,13 @@ fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
         .ok()
 }
 
+/// Whether a process's statm says that it has memory, and no code there.
+fn lacks_code(sizes: &[u8]) -> Option<bool> {
+    let mut sizes = std::str::from_utf8(sizes).ok()?.split_ascii_whitespace();
+    let (all, code) = (sizes.next()?, sizes.nth(2)?);
+    Some(all != "0" && code == "0")
+}
+
 /// Whether a thread's stat says that it is exiting.
 fn is_exiting(stat: &[u8]) -> Option<bool> {
     const PF_EXITING: u64 = 4;
@@ -414,6 +447,7 @@ pub(crate) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
 pub(crate) fn fuzz(file: &[u8]) {
     stat_field(file, 22);
     is_exiting(file);
+    lacks_code(file);
     for name in ["Uid:", "NSpid:", "Pid:"] {
         assert!(field(file, name).is_none_or(|value| !value.contains('\n')));
     }
@@ -433,7 +467,7 @@ mod tests {
         let users = own.look().expect("seen").users.expect("/proc");
         assert_eq!([users.real, users.effective, users.saved], [uid; 3]);
         assert_eq!(own.in_proc(), Ok(own_pid()));
-        assert!(!own.is_leaving() && !own.lost_its_main_thread());
+        assert!(!own.is_leaving() && !own.lost_its_main_thread() && !own.is_executing());
         assert_eq!(own.in_inner_namespace(), None);
         assert_ne!(own_namespace(), 0);
     }
@@ -462,6 +496,15 @@ mod tests {
         if let Ok(process) = process {
             assert!(process.has_exited() && process.is_leaving());
         }
+    }
+
+    #[test]
+    fn memory_without_code() {
+        assert_eq!(lacks_code(b"36 0 0 0 0 36 0\n"), Some(true));
+        assert_eq!(lacks_code(b"693 420 380 5 0 90 0\n"), Some(false));
+        // It has exited.
+        assert_eq!(lacks_code(b"0 0 0 0 0 0 0\n"), Some(false));
+        assert_eq!(lacks_code(b"1 2"), None);
     }
 
     #[test]

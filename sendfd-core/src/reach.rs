@@ -119,6 +119,7 @@ fn weight(cause: Cause) -> u8 {
         Cause::NotPermitted(Denial::Ptrace | Denial::Signal | Denial::Name) => 1,
         Cause::NotListening | Cause::ListensNearby { .. } => 3,
         Cause::QueueFull
+        | Cause::InboxLost
         | Cause::AddressTaken { .. }
         | Cause::LaterVersion
         | Cause::MainThreadLeft => 4,

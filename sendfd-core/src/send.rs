@@ -84,6 +84,8 @@ fn send_cached(
         match target.send_until(&mut passengers, options, patience) {
             // What was opened is gone, but the pid may be somebody else's by now.
             Err(Cause::NoSuchProcess) => cache::forget(key),
+            // Another path may lead there.
+            Err(Cause::InboxLost) => cache::forget(key),
             result => return result,
         }
     }

@@ -445,6 +445,8 @@ async fn send_cached(
         match held.send_to(&target, options).await {
             // What was opened is gone, but the pid may be somebody else's by now.
             Err(Cause::NoSuchProcess) => cache::forget(key),
+            // Another path may lead there.
+            Err(Cause::InboxLost) => cache::forget(key),
             result => return result,
         }
     }

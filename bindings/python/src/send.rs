@@ -20,7 +20,7 @@ fn may_pass(cause: Cause, wait_for: WaitFor) -> bool {
         Cause::NotListening | Cause::ListensNearby { .. } | Cause::AddressTaken { .. } => {
             wait_for == WaitFor::Listening
         }
-        Cause::QueueFull | Cause::TooManyInFlight | Cause::Interrupted => true,
+        Cause::QueueFull | Cause::InboxLost | Cause::TooManyInFlight | Cause::Interrupted => true,
         _ => false,
     }
 }

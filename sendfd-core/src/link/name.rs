@@ -9,7 +9,7 @@ use super::Socket;
 use crate::address::{self, Address};
 use crate::error::{Cause, Denial};
 use crate::process::{self, Seen};
-use crate::sys;
+use crate::sys::{self, Namespace};
 
 /// Connects as the process's own user or root.
 ///
@@ -83,7 +83,7 @@ fn connect_to(process: &Seen<'_>, address: &Address, uid: Option<u32>) -> Result
 /// Abstract addresses belong to a network namespace.
 fn is_in_other_network(process: &Seen<'_>) -> bool {
     let own = rustix::fs::stat(c"/proc/self/ns/net").map(|stat| stat.st_ino);
-    match (own, process.namespace("net")) {
+    match (own, process.namespace(Namespace::Net)) {
         (Ok(own), Some(other)) => own != other,
         _ => false,
     }

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrayvec::ArrayString;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use rustix::process::{ForeignRawFd, PidfdGetfdFlags, pidfd_getfd};
@@ -17,6 +19,7 @@ use crate::marker::{self, Marker, Missing};
 use crate::path::Paths;
 use crate::process::{Process, Seen, own_pid, read_file};
 use crate::sys;
+use crate::wait::timespec;
 
 const NOT_OFFERED: Cause = Cause::PathNotOffered(Paths::PIDFD);
 
@@ -28,6 +31,9 @@ pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Socket, Cause> {
     let pidfd = process.pidfd().ok_or(NOT_OFFERED)?;
     if LACKING.load(Ordering::Relaxed) {
         return Err(NOT_OFFERED);
+    }
+    if makes_wait(process) {
+        return Err(Cause::NotListening);
     }
     // A marker leads to an answer unless what it leads to is not the inbox.
     let found = marker::find(process, sig, |marker| match fetch(pidfd, process, marker) {
@@ -63,7 +69,7 @@ pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Socket, Cause> {
 /// Nothing is fetched that is not a socket, and nothing is asked that a file system answers: it may be one
 /// in user space, which lets whoever asks wait.
 fn fetch(pidfd: BorrowedFd<'_>, process: &Seen<'_>, marker: Marker) -> Result<OwnedFd, Cause> {
-    if !is_socket(process, marker) {
+    if !is_socket(process, marker) || makes_wait(process) {
         return Err(Cause::NotListening);
     }
     let tx = get(pidfd, marker.tx).map_err(|errno| match errno {
@@ -83,6 +89,9 @@ fn fetch(pidfd: BorrowedFd<'_>, process: &Seen<'_>, marker: Marker) -> Result<Ow
         // Asked last, of what is known to be a socket.
         && rustix::fs::fstat(&tx).is_ok_and(|stat| stat.st_ino == marker.inode)
         && carries_nothing(&tx);
+    if is_inbox && is_shut_down(&tx) {
+        return Err(Cause::InboxLost);
+    }
     if is_inbox {
         return Ok(tx);
     }
@@ -90,6 +99,12 @@ fn fetch(pidfd: BorrowedFd<'_>, process: &Seen<'_>, marker: Marker) -> Result<Ow
     let close_elsewhere = std::thread::Builder::new().stack_size(64 * 1024);
     let _ = close_elsewhere.spawn(move || drop(tx));
     Err(Cause::NotListening)
+}
+
+/// Whether looking into another user's process would take as long as that likes, because it executes another
+/// program: in which it keeps no inbox. It may begin with that just after it was asked.
+fn makes_wait(process: &Seen<'_>) -> bool {
+    process.is_of_another_user() && process.is_executing()
 }
 
 /// Whether the number in the marker is the socket that it says, by its link in /proc.
@@ -113,6 +128,13 @@ fn carries_nothing(tx: &OwnedFd) -> bool {
     let closed = shutdown(tx, Shutdown::Read);
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     closed.is_ok() && recv(tx, &mut [0_u8; 1][..], flags).is_ok_and(|(_, length)| length == 0)
+}
+
+/// Whether somebody who fetched it, too, has ended it for all. The receiver makes another one when it looks.
+fn is_shut_down(tx: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(tx, PollFlags::empty())];
+    let asked = poll(&mut fds, timespec(Duration::ZERO).as_ref());
+    asked.is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn get(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {

@@ -96,16 +96,22 @@ pub(crate) fn cookie(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
     Ok(cookie)
 }
 
-/// The pid namespace of the process that a pidfd refers to, where there is no /proc to tell it: since
-/// Linux 6.11.
+/// What kind of namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    Net = 0xFF04,
+    Pid = 0xFF05,
+    User = 0xFF09,
+}
+
+/// A namespace of the process that a pidfd refers to: since Linux 6.11.
 ///
 /// # References
 /// - [ioctl_pidfd](https://man7.org/linux/man-pages/man2/PIDFD_GET_PID_NAMESPACE.2const.html)
-pub(crate) fn pid_namespace(pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    const PIDFD_GET_PID_NAMESPACE: u64 = 0xFF05;
+pub(crate) fn namespace(pidfd: BorrowedFd<'_>, kind: Namespace) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes no pointer, and answers a new descriptor or -1.
     unsafe {
-        let number = libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_PID_NAMESPACE as _, 0);
+        let number = libc::ioctl(pidfd.as_raw_fd(), kind as _, 0);
         check(number.into())?;
         Ok(OwnedFd::from_raw_fd(number))
     }
