@@ -58,8 +58,8 @@ impl<'a> ReceiverOptions<'a> {
 /// taken from the kernel at once and given out one by one, which is much cheaper. So the descriptors
 /// of the next seven may be in this process's table early. They are closed with the receiver, and in
 /// a forked child. In a table with fewer than about 2,300 free numbers, or where /proc does not tell
-/// how many are open (before Linux 6.2), each message is looked at before it is taken, which costs a
-/// system call more: nothing is lost whatever other threads open meanwhile.
+/// how many are open (before Linux 6.2), each message is looked at before it is taken, which costs one
+/// more system call for each: nothing is lost whatever other threads open meanwhile.
 ///
 /// What senders sent that are not accepted is closed by threads of the library's own, at most four,
 /// which exist only while there is something to close.

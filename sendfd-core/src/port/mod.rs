@@ -571,14 +571,13 @@ impl OpenPort {
         }
         let now = sys::nanoseconds();
         self.gate.refresh(now);
-        let table = Table::at(now);
         let Some(socket) = socket_of(&self.inbox, &mut self.connections, source) else {
             return Ok(false);
         };
         self.work.begin(socket)?;
         // A full table makes the kernel throw descriptors away. When it could be full, a copy is
         // taken first, and only what arrived whole is removed from the queue.
-        let safe = table.records();
+        let safe = table::records_at(now);
         let wanted = most.min(safe).min(self.turn).clamp(1, sys::BATCH);
         let records = self.taken.room_for(wanted);
         let taken = loop {
@@ -599,7 +598,7 @@ impl OpenPort {
         }
         if safe == 0 {
             if records[0].lacks_descriptors() {
-                return self.did_not_fit_table(source, table);
+                return self.did_not_fit_table(source);
             }
             if records[0].credentials().is_some() {
                 sys::discard(socket)?;
@@ -617,12 +616,12 @@ impl OpenPort {
 
     /// The next message of `source` was looked at, and its descriptors found no free numbers.
     #[cold]
-    fn did_not_fit_table(&mut self, source: Source, table: Table) -> Answer<bool> {
+    fn did_not_fit_table(&mut self, source: Source) -> Answer<bool> {
         let record = &mut self.taken.room_for(1)[0];
         let wanted = gate::descriptors_of(record);
         record.close_fds();
         if let Some(fds) = wanted
-            && !table.can_ever_hold(fds, OWN)
+            && !Table::counted_now().can_ever_hold(fds, OWN)
         {
             self.drop_unread(source)?;
             return Err(Cause::NeverFits { fds }.into());

@@ -1,10 +1,11 @@
 //! How full this process's descriptor table is: the one rule for when it is tight.
 //!
 //! The kernel cuts a record short for good whose descriptors find no free numbers. So a record may
-//! only be taken unseen while it is certain that there are enough. The number of the last descriptor
-//! says nothing (tables have holes), so what is open is counted. Other threads, other receivers and
-//! prlimit(2) change the table at any time: the count is trusted for a fraction of a millisecond, less
-//! what could have been opened in that time, less a margin.
+//! only be taken without looking at it first while it is certain that there are enough. The number of
+//! the last descriptor says nothing (tables have holes), so what is open is counted. Other threads, other
+//! receivers and prlimit(2) change the table at any time: the count is trusted for a fraction of a
+//! millisecond, less what could have been opened in that time, less a margin; the limit is asked for each
+//! time. That there is no such room is never wrong to believe, and so is believed for longer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,8 +23,9 @@ const FASTEST: u64 = 50;
 /// For how long a count is used at most, in nanoseconds. Counting costs about a microsecond.
 const FRESH: u64 = 200_000;
 
-/// A count that says there is no room is not taken for longer than this.
-const FRESH_IF_TIGHT: u64 = 20_000;
+/// For how long nothing is asked, in nanoseconds, once it was found that each record has to be looked at
+/// first. That the table has grown meanwhile costs a system call for each record, and no record.
+const LOOK: u64 = 1_000_000;
 
 /// For how many of the highest numbers connections make room that are idle.
 const RESERVE: u64 = 64;
@@ -32,6 +34,23 @@ const RESERVE: u64 = 64;
 static OPEN: AtomicU64 = AtomicU64::new(UNKNOWN);
 static COUNTED: AtomicU64 = AtomicU64::new(0);
 const UNKNOWN: u64 = u64::MAX;
+
+/// Until when each record is looked at first.
+static LOOK_UNTIL: AtomicU64 = AtomicU64::new(0);
+
+/// How many records can be taken at the time `now` without looking at them first, whatever they carry. With
+/// 0, each has to be looked at.
+#[inline]
+pub(crate) fn records_at(now: u64) -> usize {
+    if now < LOOK_UNTIL.load(Ordering::Relaxed) {
+        return 0;
+    }
+    let records = Table::at(now).records();
+    if records == 0 {
+        LOOK_UNTIL.store(now + LOOK, Ordering::Relaxed);
+    }
+    records
+}
 
 /// What is known of the table at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +64,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The state at the time `now`, counted if that is needed.
+    /// The state at the time `now`, counted if that can show room and the last count is old.
     #[inline]
-    pub(crate) fn at(now: u64) -> Self {
+    fn at(now: u64) -> Self {
         let limit = own_limit();
         if limit < MARGIN + MAX_FDS as u64 {
             return Table {
@@ -63,7 +82,7 @@ impl Table {
             open: (open != UNKNOWN).then_some(open),
             age,
         };
-        if age > FRESH || (age > FRESH_IF_TIGHT && table.records() == 0) {
+        if age > FRESH || table.records() == 0 {
             table.recounted(now)
         } else {
             table
@@ -100,10 +119,8 @@ impl Table {
         }
     }
 
-    /// How many records can be taken unseen, whatever they carry. With 0, each has to be looked at
-    /// before it is taken.
     #[inline]
-    pub(crate) fn records(&self) -> usize {
+    fn records(&self) -> usize {
         let Some(open) = self.open else {
             return 0;
         };
