@@ -13,7 +13,8 @@
  *   goes on reporting it, for a number that is closed.
  * - shutdown(2) reaches through the hand-off and ends the connection for the target, too; close(2)
  *   does not.
- * - Taken is not serving: keep your own until the successor has answered.
+ * - That a descriptor was taken does not mean that it is served: keep your own until the successor
+ *   has answered.
  * - O_NONBLOCK, like the file offset, belongs to the open file and is shared.
  * - A descriptor of io_uring cannot travel: the kernel refuses it.
  * - A pid in a message says who sent it, and is no address to answer to: by then it may be another
@@ -141,10 +142,11 @@
  * Receives what other processes send to this process at one real-time signal. No signal is raised.
  *
  * Where messages queue up, and no thread waits and sendfd_receiver_fd was never used, up to eight
- * are taken from the kernel at once and given out one by one, which is much cheaper: as many as the
- * table has room for, whatever they carry; two under an RLIMIT_NOFILE of 1,024. So the descriptors
+ * are taken from the kernel at once and given out one by one, which is much cheaper. So the descriptors
  * of the next seven may be in this process's table early. They are closed with the receiver, and in
- * a forked child.
+ * a forked child. In a table with fewer than about 2,300 free numbers (RLIMIT_NOFILE is often 1,024) each
+ * message is looked at before it is taken, which costs one more system call for each: nothing is lost
+ * whatever other threads open meanwhile.
  */
 typedef struct sendfd_receiver sendfd_receiver;
 
@@ -164,8 +166,8 @@ typedef struct sendfd_options {
      */
     uint32_t size;
     /**
-     * The paths that may be used, SENDFD_PATH_* or'ed together. 0: all. An explicit wish is never
-     * replaced by another path.
+     * The paths that may be used, SENDFD_PATH_* or'ed together. 0: all. If none of these leads to the
+     * target, no other is tried.
      */
     uint32_t paths;
     /**
@@ -530,7 +532,8 @@ int sendfd_target_open(pid_t pid,
  *   -ENOTRECOVERABLE  a defect in this library; it is not known whether anything was sent
  *
  * Blocks for timeout_ms at most; without one, never. Threads may share a target. A forked child
- * may go on using its copy. Safe in a signal handler that saves errno, with a timeout_ms of 0.
+ * may go on using its copy. Safe in a signal handler that saves errno, with a timeout_ms of 0: there it
+ * needs 8 KiB of stack, or 16 where the target has closed its receiver and the way to it is opened again.
  *
  * See also: sendmsg(2), unix(7) "SCM_RIGHTS", signal-safety(7).
  */
@@ -635,7 +638,10 @@ int sendfd_receiver_fd(const struct sendfd_receiver *receiver);
  *               much. It stays, and comes first when there is enough. Calls with less room go on
  *               with those behind it; where there are none, they are told again, at once, and the
  *               descriptor stays readable. sendfd_receiver_discard gives it up
- *   -EMFILE     the descriptor table of this process is full. The message stays
+ *   -EMFILE     the descriptor table of this process is full. The message stays, and the next call looks
+ *               at other senders first. (One that carries more than this process can ever have is
+ *               closed instead, and so is one that lost descriptors because other threads filled
+ *               the table at the very moment of receiving: this is the report)
  *   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
  *               there is said to be room, or timeout_ms is below -1
  *   -EBADF      the receiver was inherited through fork
@@ -733,8 +739,9 @@ int sendfd_receiver_discard(struct sendfd_receiver *receiver);
  * Closes a receiver: its descriptors, and what nobody received. Senders get -ECONNREFUSED from then
  * on. NULL is allowed.
  *
- * Nobody may use the receiver any more, in any thread. Does not block. Not for use in a signal
- * handler. In a forked child it closes the child's copy only.
+ * Nobody may use the receiver any more, in any thread. Waits a tenth of a second at most for what takes
+ * long to close, which then goes on without the caller. Not for use in a signal handler. In a forked
+ * child it closes the child's copy only.
  */
 void sendfd_receiver_close(struct sendfd_receiver *receiver);
 

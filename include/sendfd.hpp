@@ -35,7 +35,7 @@ inline constexpr milliseconds no_limit{-1};
 /* Not for callers. */
 namespace detail {
 
-/* Passes on what a function of sendfd.h returned, or throws. */
+/* What a function of sendfd.h returned; throws if that is an error. */
 inline int check(int result) {
     if (result < 0)
         throw std::system_error(-result, std::generic_category(), sendfd_strerror(result));
@@ -215,7 +215,7 @@ class Receiver {
         return message;
     }
 
-    /* Takes no more, and gives out what was sent before: then recv throws ESHUTDOWN. */
+    /* Stops accepting. What was sent before is still received; then recv throws ESHUTDOWN. */
     void retire() { detail::check(sendfd_receiver_retire(receiver_.get())); }
 
     /* Gives up the message that did not fit (EMFILE). Returns whether there was one. */
@@ -230,11 +230,11 @@ class Receiver {
         sendfd_message c = SENDFD_MESSAGE_INIT;
         c.max_fds = SENDFD_MAX_FDS;
         c.fds = fds;
-        /* Before anything arrives that an exception would leak. */
+        /* Now, so that no exception can leak descriptors that have arrived. */
         message.fds.reserve(SENDFD_MAX_FDS);
         c.data_len = usual_data;
         do {
-            /* As much as the message that stayed needs, or as most need. */
+            /* 4096 bytes, or after EMSGSIZE as many as the message needs that stayed. */
             message.data.resize(c.data_len);
             c.max_data = c.data_len;
             c.data = &message.data[0];

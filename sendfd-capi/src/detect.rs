@@ -67,7 +67,7 @@ pub unsafe extern "C" fn sendfd_detect(fd: c_int, kind: *mut sendfd_kind) -> c_i
     status(|| {
         let mut answer = sendfd_kind::default();
         if !kind.is_null() {
-            // SAFETY: C's word.
+            // SAFETY: the header requires a struct that is as long as it says.
             answer = unsafe { lent::read(kind) }?;
         }
         let found = sendfd_core::detect(lent::descriptor(fd)?)?;
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn sendfd_detect(fd: c_int, kind: *mut sendfd_kind) -> c_i
             answer.listening = listening.into();
         }
         if !kind.is_null() {
-            // SAFETY: C's word; it was read from there.
+            // SAFETY: the copy was read from there, and the header requires that nobody else uses it meanwhile.
             unsafe { lent::write_back(&answer, kind) };
         }
         Ok(answer.kind as c_int)

@@ -1,5 +1,11 @@
 //! What C lends for the time of a call: pointers, sizes and numbers, checked before they become
-//! Rust's types. What cannot be checked (that a pointer leads to as much as it says) is C's word.
+//! Rust's types.
+//!
+//! What cannot be checked, the header requires of its callers:
+//! - A pointer is NULL or leads to an object of its type: as many as the count beside it says, and as long as
+//!   the size at its start says.
+//! - During the call nobody changes what is lent to be read, and nobody uses what is lent to be filled.
+//! - A target or receiver came from its `open` and was not closed. Nobody uses it when it is being closed.
 
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -44,14 +50,14 @@ pub(crate) unsafe fn size<T: Growing>(at: *const T) -> Result<usize> {
     if at.is_null() || !at.cast::<u32>().is_aligned() {
         return Err(INVALID);
     }
-    // SAFETY: the caller's; a Growing starts with a u32.
+    // SAFETY: not null, aligned, and by the contract at least as long as a u32, with which a Growing starts.
     let size = unsafe { at.cast::<u32>().read() } as usize;
     // The size of such a struct is a multiple of its first field's.
     if !(T::FIRST..=MAX_STRUCT).contains(&size) || !size.is_multiple_of(size_of::<u32>()) {
         return Err(INVALID);
     }
     if let Some(unknown) = size.checked_sub(size_of::<T>()) {
-        // SAFETY: the caller's.
+        // SAFETY: by the contract `size` bytes can be read there, of which these are the last.
         let unknown =
             unsafe { slice::from_raw_parts(at.cast::<u8>().add(size_of::<T>()), unknown) };
         if unknown.iter().any(|byte| *byte != 0) {
@@ -67,8 +73,8 @@ pub(crate) unsafe fn size<T: Growing>(at: *const T) -> Result<usize> {
 /// As [`size`], and nobody changes it during the call.
 pub(crate) unsafe fn read<T: Growing>(at: *const T) -> Result<T> {
     let mut copy = MaybeUninit::<T>::zeroed();
-    // SAFETY: the caller's; no more is copied than the shorter of the two has, and a Growing may
-    // consist of zeros.
+    // SAFETY: `size` bytes can be read at `at`, by the contract, and no more is copied than the shorter of the
+    // two has. What is not copied stays zero, of which a Growing may consist.
     unsafe {
         let known = size(at)?.min(size_of::<T>());
         ptr::copy_nonoverlapping(at.cast::<u8>(), copy.as_mut_ptr().cast(), known);
@@ -82,7 +88,7 @@ pub(crate) unsafe fn read<T: Growing>(at: *const T) -> Result<T> {
 /// # Safety
 /// As [`read`], and nobody reads it during the call.
 pub(crate) unsafe fn write_back<T: Growing>(copy: &T, at: *mut T) {
-    // SAFETY: the caller's: it was checked when it was read.
+    // SAFETY: `read` has checked the pointer and the size, which by the contract did not change since.
     unsafe {
         let known = (at.cast::<u32>().read() as usize).min(size_of::<T>());
         ptr::copy_nonoverlapping(ptr::from_ref(copy).cast::<u8>(), at.cast(), known);
@@ -94,7 +100,8 @@ pub(crate) unsafe fn write_back<T: Growing>(copy: &T, at: *mut T) {
 /// # Safety
 /// If not null, `at` came from this library and was not closed.
 pub(crate) unsafe fn object<'a, T>(at: *const T) -> Result<&'a T> {
-    // SAFETY: the caller's.
+    // SAFETY: by the contract it is null or one of our objects that lives. Only shared, for other threads may
+    // use it at the same time.
     unsafe { at.as_ref() }.ok_or(INVALID)
 }
 
@@ -106,7 +113,8 @@ pub(crate) unsafe fn place<'a, T>(out: *mut *mut T) -> Result<&'a mut *mut T> {
     if out.is_null() || !out.is_aligned() {
         return Err(INVALID);
     }
-    // SAFETY: the caller's. Written before it is borrowed: it may be uninitialised.
+    // SAFETY: not null, aligned, and by the contract room for a pointer. Written before it is borrowed, as it
+    // may be uninitialised.
     unsafe {
         out.write(std::ptr::null_mut());
         Ok(&mut *out)
@@ -123,7 +131,8 @@ pub(crate) unsafe fn array<'a, T>(at: *const T, count: usize) -> Result<&'a [T]>
     if at.is_null() || !at.is_aligned() || !fits {
         return Err(INVALID);
     }
-    // SAFETY: the caller's.
+    // SAFETY: not null, aligned, no longer than a slice may be; by the contract `count` are there and stay as
+    // they are.
     Ok(unsafe { slice::from_raw_parts(at, count) })
 }
 
@@ -138,13 +147,13 @@ pub(crate) unsafe fn descriptors<'a>(
     if !(1..=MAX_FDS).contains(&count) {
         return Err(INVALID);
     }
-    // SAFETY: the caller's.
+    // SAFETY: the contract of `array` is this function's own.
     let numbers = unsafe { array(fds, count) }?;
     if numbers.iter().any(|number| *number < 0) {
         return Err(BAD_DESCRIPTOR);
     }
-    // SAFETY: BorrowedFd is a transparent wrapper of a number that is not -1. That it is open is
-    // for the kernel to say, which answers EBADF.
+    // SAFETY: BorrowedFd is a transparent wrapper of a number that is not -1, which was just checked. Whether
+    // it is open the kernel finds out: the library only hands it to system calls, which answer EBADF.
     Ok(unsafe { slice::from_raw_parts(numbers.as_ptr().cast(), count) })
 }
 
@@ -153,7 +162,7 @@ pub(crate) fn descriptor<'a>(number: c_int) -> Result<BorrowedFd<'a>> {
     if number < 0 {
         return Err(BAD_DESCRIPTOR);
     }
-    // SAFETY: as above.
+    // SAFETY: not -1; if it is not open, system calls answer EBADF.
     Ok(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
@@ -165,11 +174,11 @@ pub(crate) unsafe fn data<'a>(data: *const c_void, len: u32) -> Result<&'a [u8]>
     if len as usize > MAX_DATA {
         return Err(TOO_LONG);
     }
-    // SAFETY: the caller's.
+    // SAFETY: the contract of `array` is this function's own.
     unsafe { array(data.cast(), len as usize) }
 }
 
-/// A pid. What is none in C is 0, which is none in the library.
+/// A pid. What is below 1 in C becomes 0, which the library refuses.
 pub(crate) fn pid(pid: pid_t) -> u32 {
     u32::try_from(pid).unwrap_or(0)
 }

@@ -35,20 +35,20 @@ struct Memory {
 #[repr(align(16))]
 struct Reserve(#[expect(dead_code, reason = "used by its address")] [u8; RESERVE]);
 
-// SAFETY: each piece of the reserve has one owner, as `state` hands them out.
+// SAFETY: `state` hands out each piece of the reserve to one owner, and threads change nothing else.
 unsafe impl Sync for Memory {}
 
 /// Whether there is memory for a call that opens something.
 pub(crate) fn ask() -> Result<()> {
     let layout = Layout::new::<[u8; NEEDED]>();
-    // SAFETY: the size is not zero, and what was allocated is freed once.
+    // SAFETY: the size is not zero.
     let at = unsafe { System.alloc(layout) };
-    // Else the compiler leaves out what is allocated and freed unused.
+    // Otherwise the compiler leaves both calls out, as nothing uses what they allocate and free.
     let at = hint::black_box(at);
     if at.is_null() {
         return Err(NO_MEMORY);
     }
-    // SAFETY: as above.
+    // SAFETY: allocated above with this layout, and freed once.
     unsafe { System.dealloc(at, layout) };
     enough()
 }
@@ -84,7 +84,7 @@ impl Memory {
         if taken.is_err() {
             return ptr::null_mut();
         }
-        // SAFETY: it is within the reserve.
+        // SAFETY: `start` is at most `end`, which was found to be within the reserve.
         unsafe { self.reserve.get().cast::<u8>().add(start) }
     }
 
@@ -111,7 +111,7 @@ impl Memory {
 // as long as asked for.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: what alloc requires is required of this function, too.
         let at = unsafe { System.alloc(layout) };
         if at.is_null() {
             self.cut_off(layout)
@@ -121,14 +121,14 @@ unsafe impl GlobalAlloc for Memory {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: what alloc_zeroed requires is required of this function, too.
         let at = unsafe { System.alloc_zeroed(layout) };
         if !at.is_null() {
             return at;
         }
         let at = self.cut_off(layout);
         if !at.is_null() {
-            // SAFETY: it is that long.
+            // SAFETY: cut_off gave room for that many bytes.
             unsafe { at.write_bytes(0, layout.size()) };
         }
         at
@@ -138,21 +138,22 @@ unsafe impl GlobalAlloc for Memory {
         if self.is_reserve(at) {
             self.give_back();
         } else {
-            // SAFETY: the caller's.
+            // SAFETY: what is not in the reserve came from System, by the same layout.
             unsafe { System.dealloc(at, layout) };
         }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !self.is_reserve(at) {
-            // SAFETY: the caller's.
+            // SAFETY: what is not in the reserve came from System, by the same layout, and of the size the same
+            // is required here as there.
             let moved = unsafe { System.realloc(at, layout, size) };
             if !moved.is_null() {
                 return moved;
             }
         }
-        // SAFETY: the caller's: the size is valid with that alignment; the old piece stays until
-        // what is in it was copied.
+        // SAFETY: of this function it is required that the size is valid with that alignment. The two pieces do
+        // not overlap, each is as long as what is copied, and the old one is freed after that.
         unsafe {
             let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !moved.is_null() {

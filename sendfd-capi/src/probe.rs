@@ -68,7 +68,7 @@ unsafe impl Growing for sendfd_report {
 pub unsafe extern "C" fn sendfd_probe(pid: pid_t, sig: c_int, report: *mut sendfd_report) -> c_int {
     status(|| {
         memory::ask()?;
-        // SAFETY: C's word.
+        // SAFETY: the header requires a report that is as long as it says.
         let mut answer = unsafe { lent::read(report) }?;
         let found = sendfd_core::probe(lent::pid(pid), Port::from_signal(sig)?)?;
         answer.working = found.working().bits();
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn sendfd_probe(pid: pid_t, sig: c_int, report: *mut sendf
             let cause = found.error.map(|error| (error.cause(), error.hint()));
             write_reason(&mut slot.reason, cause);
         }
-        // SAFETY: C's word.
+        // SAFETY: the copy was read from there, and the header requires that nobody else uses it meanwhile.
         unsafe { lent::write_back(&answer, report) };
         Ok(0)
     })

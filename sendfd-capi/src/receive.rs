@@ -102,10 +102,11 @@ unsafe impl Growing for sendfd_receiver_options {
 /// Receives what other processes send to this process at one real-time signal. No signal is raised.
 ///
 /// Where messages queue up, and no thread waits and sendfd_receiver_fd was never used, up to eight
-/// are taken from the kernel at once and given out one by one, which is much cheaper: as many as the
-/// table has room for, whatever they carry; two under an RLIMIT_NOFILE of 1,024. So the descriptors
+/// are taken from the kernel at once and given out one by one, which is much cheaper. So the descriptors
 /// of the next seven may be in this process's table early. They are closed with the receiver, and in
-/// a forked child.
+/// a forked child. In a table with fewer than about 2,300 free numbers (RLIMIT_NOFILE is often 1,024) each
+/// message is looked at before it is taken, which costs one more system call for each: nothing is lost
+/// whatever other threads open meanwhile.
 pub struct sendfd_receiver(Receiver);
 
 /// What C lends for one message, as the core sees it. An array of C's is a slice of these.
@@ -118,7 +119,7 @@ struct Lent(sendfd_message);
 /// # Safety
 /// `at` leads to a message of any release.
 unsafe fn check(at: *const sendfd_message) -> Result<()> {
-    // SAFETY: the caller's.
+    // SAFETY: a message of every release has these fields, and by the contract `at` leads to one.
     let (max_fds, fds, max_data, data) =
         unsafe { ((*at).max_fds, (*at).fds, (*at).max_data, (*at).data) };
     if (max_fds > 0 && (fds.is_null() || !fds.is_aligned())) || (max_data > 0 && data.is_null()) {
@@ -130,9 +131,10 @@ unsafe fn check(at: *const sendfd_message) -> Result<()> {
 /// The caller's message itself, if it is of this release.
 ///
 /// # Safety
-/// C's word holds for `at`.
+/// What the header requires of a message holds for `at`, see `lent`.
 unsafe fn room<'a>(at: *mut sendfd_message) -> Result<Option<&'a mut Lent>> {
-    // SAFETY: the caller's, and Lent is transparent.
+    // SAFETY: by the contract `at` leads to a message as long as it says, which nobody else uses during the
+    // call. If that is the length of this release's, it is one; Lent is transparent.
     unsafe {
         if lent::size(at)? != size_of::<Lent>() || !at.is_aligned() {
             return Ok(None);
@@ -158,12 +160,12 @@ impl Room for Lent {
         message.uid = incoming.sender.uid;
         message.gid = incoming.sender.gid;
         for (index, fd) in incoming.fds.enumerate() {
-            // SAFETY: the core puts only what fits `room`, which C lent.
+            // SAFETY: the core puts no more than `room` said there is room for, which by the contract there is.
             unsafe { message.fds.add(index).write(fd.into_raw_fd()) };
         }
         if !incoming.data.is_empty() {
             let (from, len) = (incoming.data.as_ptr(), incoming.data.len());
-            // SAFETY: as above; the core's buffer is no part of what C lent.
+            // SAFETY: as above; the core's buffer is no part of what C lent, so they do not overlap.
             unsafe { ptr::copy_nonoverlapping(from, message.data.cast(), len) };
         }
     }
@@ -210,7 +212,7 @@ pub unsafe extern "C" fn sendfd_receiver_open(
 ) -> c_int {
     status(|| {
         memory::ask()?;
-        // SAFETY: C's word.
+        // SAFETY: the header requires out to lead to a pointer, and options to be NULL or whole.
         let (out, options) = unsafe { (lent::place(out)?, receiver_options(options)?) };
         let receiver = Receiver::open_with(Port::from_signal(sig)?, &options)?;
         *out = Box::into_raw(Box::new(sendfd_receiver(receiver)));
@@ -219,12 +221,13 @@ pub unsafe extern "C" fn sendfd_receiver_open(
 }
 
 /// # Safety
-/// `at` is null or C's word holds for it.
+/// `at` is null, or what the header requires of options holds for it, see `lent`.
 unsafe fn receiver_options<'a>(at: *const sendfd_receiver_options) -> Result<ReceiverOptions<'a>> {
     if at.is_null() {
         return Ok(ReceiverOptions::default());
     }
-    // SAFETY: the caller's.
+    // SAFETY: by the contract `at` leads to options that are as long as they say, and uids in them to nuids
+    // users.
     let (options, uids) = unsafe {
         let options = lent::read(at)?;
         (options, lent::array(options.uids, options.nuids as usize)?)
@@ -251,7 +254,7 @@ unsafe fn receiver_options<'a>(at: *const sendfd_receiver_options) -> Result<Rec
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfd_receiver_fd(receiver: *const sendfd_receiver) -> c_int {
     status(|| {
-        // SAFETY: C's word.
+        // SAFETY: the header requires a receiver that was opened and not closed.
         let receiver = unsafe { lent::object(receiver) }?;
         Ok(receiver.0.as_raw_fd())
     })
@@ -272,7 +275,10 @@ pub unsafe extern "C" fn sendfd_receiver_fd(receiver: *const sendfd_receiver) ->
 ///               much. It stays, and comes first when there is enough. Calls with less room go on
 ///               with those behind it; where there are none, they are told again, at once, and the
 ///               descriptor stays readable. sendfd_receiver_discard gives it up
-///   -EMFILE     the descriptor table of this process is full. The message stays
+///   -EMFILE     the descriptor table of this process is full. The message stays, and the next call looks
+///               at other senders first. (One that carries more than this process can ever have is
+///               closed instead, and so is one that lost descriptors because other threads filled
+///               the table at the very moment of receiving: this is the report)
 ///   -EINVAL     receiver or message is NULL, the size of message is wrong, fds or data is NULL but
 ///               there is said to be room, or timeout_ms is below -1
 ///   -EBADF      the receiver was inherited through fork
@@ -293,14 +299,14 @@ pub unsafe extern "C" fn sendfd_receiver_recv(
 ) -> c_int {
     status(|| {
         memory::enough()?;
-        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        // SAFETY: the header requires a receiver that was opened and not closed.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;
-        // SAFETY: C's word.
+        // SAFETY: the header requires a message that is as long as it says, and nobody else's meanwhile.
         match unsafe { room(message) }? {
             Some(room) => receiver.0.recv_into(room, wait)?,
             None => {
-                // SAFETY: as above.
+                // SAFETY: as above: an array of one.
                 unsafe { Array::new(message, 1)?.receive(&receiver.0, wait) }?;
             }
         }
@@ -331,10 +337,10 @@ pub unsafe extern "C" fn sendfd_receiver_recv_many(
 ) -> c_int {
     status(|| {
         memory::enough()?;
-        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        // SAFETY: the header requires a receiver that was opened and not closed.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;
-        // SAFETY: C's word.
+        // SAFETY: the header requires n messages, all as long as the first says, and nobody else's meanwhile.
         let received = unsafe { Array::new(messages, n)?.receive(&receiver.0, wait) }?;
         Ok(received as c_int)
     })
@@ -352,10 +358,10 @@ impl Array {
     /// Checks all of them.
     ///
     /// # Safety
-    /// C's word holds for `first` and `count`.
+    /// What the header requires of messages holds for `first` and `count`, see `lent`.
     #[inline]
     unsafe fn new(first: *mut sendfd_message, count: usize) -> Result<Self> {
-        // SAFETY: the caller's.
+        // SAFETY: by the contract the first leads to as many bytes as it says.
         let stride = unsafe { lent::size(first) }?;
         let most = c_int::MAX as usize / stride;
         if !(1..=most).contains(&count) {
@@ -366,10 +372,11 @@ impl Array {
             stride,
             count,
         };
-        // SAFETY: the caller's, as long as the strides are what they are taken for.
+        // SAFETY: its size was just found to be that of a message of some release.
         unsafe { check(first) }?;
         for index in 1..count {
-            // SAFETY: as above.
+            // SAFETY: by the contract there are `count`, each behind the one before, which was found to be `stride`
+            // bytes long.
             unsafe {
                 let at = array.at(index);
                 if lent::size(at)? != stride {
@@ -384,42 +391,43 @@ impl Array {
     /// # Safety
     /// `index` is below the count, of messages that are as long as the first.
     unsafe fn at(&self, index: usize) -> *mut sendfd_message {
-        // SAFETY: the caller's.
+        // SAFETY: by the contract below the count, so that it is within the array.
         unsafe { self.first.byte_add(index * self.stride) }
     }
 
     /// # Safety
-    /// C's word still holds.
+    /// What was required of `new` still holds.
     #[inline]
     unsafe fn receive(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
         if self.stride == size_of::<sendfd_message>() && self.first.is_aligned() {
-            // SAFETY: checked one by one, and Lent is transparent.
+            // SAFETY: `new` found each to be as long as a message of this release, so that they are an array of
+            // those; Lent is transparent, and by the contract nobody else uses them.
             let rooms = unsafe { slice::from_raw_parts_mut(self.first.cast::<Lent>(), self.count) };
             return Ok(receiver.recv_many(rooms, wait)?);
         }
-        // SAFETY: the caller's.
+        // SAFETY: what it requires is required of this function, too.
         unsafe { self.receive_copies(receiver, wait) }
     }
 
     /// Into copies, which are put back: theirs are shorter or longer than ours. So many at most.
     ///
     /// # Safety
-    /// C's word still holds.
+    /// What was required of `new` still holds.
     unsafe fn receive_copies(self, receiver: &Receiver, wait: Wait) -> Result<usize> {
         const MOST: usize = 16;
-        // SAFETY: checked one by one.
+        // SAFETY: `new` has checked it.
         let first = unsafe { Lent(lent::read(self.first)?) };
         let mut copies = [first; MOST];
         let count = self.count.min(MOST);
         for (index, copy) in copies.iter_mut().enumerate().take(count) {
-            // SAFETY: as above.
+            // SAFETY: `index` is below the count, and `new` has checked each.
             *copy = unsafe { Lent(lent::read(self.at(index))?) };
         }
         let received = receiver.recv_many(&mut copies[..count], wait);
         // After an error the first says how much room is needed.
         let changed = received.as_ref().map_or(1, |received| *received);
         for (index, copy) in copies.iter().enumerate().take(changed) {
-            // SAFETY: it was read from there.
+            // SAFETY: the copy was read from there, and by the contract nobody else uses it meanwhile.
             unsafe { lent::write_back(&copy.0, self.at(index)) };
         }
         Ok(received?)
@@ -451,7 +459,7 @@ pub unsafe extern "C" fn sendfd_receiver_recv_fd(
 ) -> c_int {
     status(|| {
         memory::enough()?;
-        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        // SAFETY: the header requires a receiver that was opened and not closed.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         let wait = lent::wait(timeout_ms)?;
         let mut one = One {
@@ -459,15 +467,15 @@ pub unsafe extern "C" fn sendfd_receiver_recv_fd(
             sender: sendfd_sender::default(),
         };
         if !sender.is_null() {
-            // SAFETY: C's word.
+            // SAFETY: the header requires a sender that is as long as it says.
             one.sender = unsafe { lent::read(sender) }?;
         }
         receiver.0.recv_into(&mut one, wait)?;
         if !sender.is_null() {
-            // SAFETY: C's word; it was read from there.
+            // SAFETY: the copy was read from there, and the header requires that nobody else uses it meanwhile.
             unsafe { lent::write_back(&one.sender, sender) };
         }
-        // There is one: every message carries some, and there was no room for more.
+        // There is one: every message carries at least one, and there was room for no more.
         one.fd.map(IntoRawFd::into_raw_fd).ok_or(PANICKED)
     })
 }
@@ -510,7 +518,7 @@ impl Room for One {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfd_receiver_retire(receiver: *mut sendfd_receiver) -> c_int {
     status(|| {
-        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        // SAFETY: the header requires a receiver that was opened and not closed.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         receiver.0.retire()?;
         Ok(0)
@@ -532,7 +540,7 @@ pub unsafe extern "C" fn sendfd_receiver_retire(receiver: *mut sendfd_receiver) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfd_receiver_discard(receiver: *mut sendfd_receiver) -> c_int {
     status(|| {
-        // SAFETY: C's word. Shared, for other threads may receive at the same time.
+        // SAFETY: the header requires a receiver that was opened and not closed.
         let receiver = unsafe { lent::object(receiver.cast_const()) }?;
         Ok(receiver.0.discard()?.into())
     })
@@ -541,13 +549,15 @@ pub unsafe extern "C" fn sendfd_receiver_discard(receiver: *mut sendfd_receiver)
 /// Closes a receiver: its descriptors, and what nobody received. Senders get -ECONNREFUSED from then
 /// on. NULL is allowed.
 ///
-/// Nobody may use the receiver any more, in any thread. Does not block. Not for use in a signal
-/// handler. In a forked child it closes the child's copy only.
+/// Nobody may use the receiver any more, in any thread. Waits a tenth of a second at most for what takes
+/// long to close, which then goes on without the caller. Not for use in a signal handler. In a forked
+/// child it closes the child's copy only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfd_receiver_close(receiver: *mut sendfd_receiver) {
     boundary((), || {
         if !receiver.is_null() {
-            // SAFETY: C's word: it came from sendfd_receiver_open and is closed once.
+            // SAFETY: sendfd_receiver_open made it by Box::into_raw, and the header requires that it is closed
+            // once and not used any more.
             drop(unsafe { Box::from_raw(receiver) });
         }
     })

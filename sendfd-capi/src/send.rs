@@ -46,8 +46,8 @@ const _: () = assert!(
 pub struct sendfd_options {
     /// sizeof(sendfd_options).
     pub size: u32,
-    /// The paths that may be used, SENDFD_PATH_* or'ed together. 0: all. An explicit wish is never
-    /// replaced by another path.
+    /// The paths that may be used, SENDFD_PATH_* or'ed together. 0: all. If none of these leads to the
+    /// target, no other is tried.
     pub paths: u32,
     /// How long to wait, in milliseconds: for the target to start listening, for room in its queue,
     /// and for descriptors in flight. 0: not at all. -1: without limit. What is sent is what the
@@ -104,12 +104,13 @@ impl<'a> Lent<'a> {
 }
 
 /// # Safety
-/// `at` is null or C's word holds for it.
+/// What the header requires of options holds for `at`, see `lent`.
 unsafe fn options<'a>(at: *const sendfd_options) -> Result<Lent<'a>> {
     if at.is_null() {
         return Ok(Lent::default());
     }
-    // SAFETY: the caller's.
+    // SAFETY: by the contract `at` leads to options that are as long as they say, and data in them to
+    // data_len bytes.
     let (options, data) = unsafe {
         let options = lent::read(at)?;
         (options, lent::data(options.data, options.data_len)?)
@@ -199,7 +200,7 @@ pub unsafe extern "C" fn sendfd_send(
 ) -> c_int {
     status(|| {
         memory::enough()?;
-        // SAFETY: C's word.
+        // SAFETY: the header requires fds to lead to nfds numbers, and options to be NULL or whole.
         let (fds, options) = unsafe { (lent::descriptors(fds, nfds)?, self::options(options)?) };
         let port = Port::from_signal(sig)?;
         sendfd_core::send_with(lent::pid(pid), port, fds, &options.send())?;
@@ -246,7 +247,7 @@ pub unsafe extern "C" fn sendfd_target_open(
 ) -> c_int {
     status(|| {
         memory::ask()?;
-        // SAFETY: C's word.
+        // SAFETY: the header requires out to lead to a pointer, and options to be NULL or whole.
         let (out, options) = unsafe { (lent::place(out)?, self::options(options)?) };
         let port = Port::from_signal(sig)?;
         let target = Target::open_with(lent::pid(pid), port, &options.target())?;
@@ -280,7 +281,8 @@ pub unsafe extern "C" fn sendfd_target_open(
 ///   -ENOTRECOVERABLE  a defect in this library; it is not known whether anything was sent
 ///
 /// Blocks for timeout_ms at most; without one, never. Threads may share a target. A forked child
-/// may go on using its copy. Safe in a signal handler that saves errno, with a timeout_ms of 0.
+/// may go on using its copy. Safe in a signal handler that saves errno, with a timeout_ms of 0: there it
+/// needs 8 KiB of stack, or 16 where the target has closed its receiver and the way to it is opened again.
 ///
 /// See also: sendmsg(2), unix(7) "SCM_RIGHTS", signal-safety(7).
 #[unsafe(no_mangle)]
@@ -292,9 +294,9 @@ pub unsafe extern "C" fn sendfd_target_send(
     options: *const sendfd_options,
 ) -> c_int {
     status(|| {
-        // SAFETY: C's word. Shared, for other threads may send at the same time.
+        // SAFETY: the header requires a target that was opened and not closed.
         let target = unsafe { lent::object(target.cast_const()) }?;
-        // SAFETY: C's word.
+        // SAFETY: the header requires fds to lead to nfds numbers, and options to be NULL or whole.
         let (fds, options) = unsafe { (lent::descriptors(fds, nfds)?, self::options(options)?) };
         target.0.send(fds, &options.send())?;
         Ok(0)
@@ -310,7 +312,7 @@ pub unsafe extern "C" fn sendfd_target_send(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfd_target_path(target: *const sendfd_target) -> c_int {
     status(|| {
-        // SAFETY: C's word.
+        // SAFETY: the header requires a target that was opened and not closed.
         let target = unsafe { lent::object(target) }?;
         Ok(target.0.path() as c_int)
     })
@@ -332,7 +334,7 @@ pub unsafe extern "C" fn sendfd_target_path(target: *const sendfd_target) -> c_i
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendfd_target_queued(target: *const sendfd_target) -> c_int {
     status(|| {
-        // SAFETY: C's word.
+        // SAFETY: the header requires a target that was opened and not closed.
         let target = unsafe { lent::object(target) }?;
         Ok(c_int::try_from(target.0.queued()?).unwrap_or(c_int::MAX))
     })
@@ -346,7 +348,8 @@ pub unsafe extern "C" fn sendfd_target_queued(target: *const sendfd_target) -> c
 pub unsafe extern "C" fn sendfd_target_close(target: *mut sendfd_target) {
     boundary((), || {
         if !target.is_null() {
-            // SAFETY: C's word: it came from sendfd_target_open and is closed once.
+            // SAFETY: sendfd_target_open made it by Box::into_raw, and the header requires that it is closed once
+            // and not used any more.
             drop(unsafe { Box::from_raw(target) });
         }
     })

@@ -20,7 +20,7 @@ pub(crate) fn is_admitted(target: &Seen<'_>) -> Result<bool, Cause> {
     };
     let is_one_of_its = own == users.real || own == users.saved;
     if is_same_namespace(target, here, there) {
-        // Who has no number there is nobody, like all others without.
+        // The overflow user stands for everybody who has no number there, and is not accepted.
         let is_somebody = own != OVERFLOW || is_mapped(here, own);
         return Ok(is_somebody && (own == 0 || is_one_of_its));
     }

@@ -24,7 +24,7 @@ impl Agent {
 
     /// Waits until it has ended.
     pub(crate) fn join(self) {
-        // That it panicked it has said itself.
+        // If it panicked, it has printed that.
         let _ = self.thread.join();
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! The process may be in any state: other threads at work in a port, no memory or descriptors to be
 //! had, or in a signal handler that interrupted the work of this very thread. So the thread that forks
-//! takes every lock that it does not have; and what it has, its interrupted work lets go of in the
-//! child.
+//! takes every lock that it does not have. Where it has one, because the handler that forks interrupted it,
+//! the interrupted work finds out in the child and closes the port there.
 
 use crate::error::Cause;
 use crate::sys::AtFork;

@@ -31,7 +31,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// One noun, one file. What is public is named here and nowhere else.
+// Each file is about one noun. What is public is named here and nowhere else.
 mod address;
 mod admission;
 mod agent;

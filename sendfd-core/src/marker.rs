@@ -21,7 +21,7 @@ pub(crate) struct Marker {
     pub(crate) sig: i32,
     /// Not a descriptor of this process: a number in the target's table.
     pub(crate) tx: RawFd,
-    /// Told apart from whatever else may have the number by now.
+    /// The inode of `tx`, which tells it from whatever else may have the number by now.
     pub(crate) inode: u64,
 }
 
@@ -36,8 +36,8 @@ pub(crate) enum Missing {
     Unreadable(Errno),
 }
 
-/// Each is the size that a descriptor table may have, so that a marker just below it makes the
-/// kernel allocate no larger table than it must.
+/// Sizes to which the kernel lets a descriptor table grow: a marker just below one of them makes it grow
+/// no further than to that size.
 const TABLE_SIZES: [RawFd; 6] = [256, 1024, 4096, 16_384, 65_536, 262_144];
 
 /// The numbers to try, in this order. The last one is just below `limit`, which is only asked for when
@@ -75,7 +75,7 @@ pub(crate) fn find<T>(
     sig: i32,
     mut accept: impl FnMut(Marker) -> Option<T>,
 ) -> Result<T, Missing> {
-    // Where /proc shows other processes by the same numbers, this one is not to be had.
+    // ENOENT where /proc is that of another pid namespace and does not show the process.
     let number = process.in_proc().map_err(Missing::Unreadable)?;
     let mut path = ArrayString::<32>::new();
     let _ = write!(path, "/proc/{number}/fd");
@@ -129,11 +129,11 @@ pub(crate) fn find<T>(
     })
 }
 
-/// How many numbers are looked at: a process that wants to keep others busy may have a million open. One
-/// that is so full has its marker where it is looked for first.
+/// How many numbers are looked at: a hostile process may have a million open to keep its senders busy. (An
+/// honest one that has so many has its marker at one of the places that are tried first.)
 const MAX_SEEN: usize = 100_000;
 
-/// How many markers of a signal are followed. More than one is rare, and somebody else's.
+/// How many markers of a signal are followed. A process makes one; more were handed to it by others.
 const MAX_TRIED: usize = 16;
 
 /// What a link in /proc/PID/fd says.

@@ -35,7 +35,7 @@ impl<'a> SendOptions<'a> {
         Self::default()
     }
 
-    /// The paths that may be used; empty for all. An explicit wish is never replaced by another.
+    /// The paths that may be used; empty for all. If none of these leads to the target, no other is tried.
     #[must_use]
     pub fn paths(self, paths: impl Into<Paths>) -> Self {
         let paths = paths.into();
@@ -85,7 +85,7 @@ impl TargetOptions {
         Self::default()
     }
 
-    /// The paths that may be used; empty for all. An explicit wish is never replaced by another.
+    /// The paths that may be used; empty for all. If none of these leads to the target, no other is tried.
     #[must_use]
     pub fn paths(self, paths: impl Into<Paths>) -> Self {
         let paths = paths.into();
@@ -121,7 +121,7 @@ impl Patience {
         }
     }
 
-    /// No waiting at all: for who does that himself.
+    /// No waiting: what is asynchronous waits in its runtime.
     #[cfg(feature = "tokio")]
     pub(crate) const NONE: Patience = Patience {
         deadline: Deadline::Past,
@@ -151,7 +151,7 @@ pub(crate) struct Key {
 pub(crate) struct Outgoing<'a> {
     header: Header,
     data: &'a [u8],
-    /// The sender. The kernel names him itself if this is `None`.
+    /// The sender. With `None` the kernel puts it in.
     credentials: Option<Credentials>,
 }
 
@@ -188,7 +188,7 @@ impl<'a> Outgoing<'a> {
         self.header.sealed
     }
 
-    /// The same, from a sender who names himself.
+    /// The same record with the sender in it.
     #[inline]
     pub(crate) fn named(self, credentials: Option<Credentials>) -> Self {
         Outgoing {
@@ -215,7 +215,7 @@ impl<'a> Outgoing<'a> {
         self.data
     }
 
-    /// The sender, where his name is not left to the kernel.
+    /// The sender, unless the kernel puts it in.
     #[inline]
     pub(crate) fn credentials(&self) -> Option<Credentials> {
         self.credentials

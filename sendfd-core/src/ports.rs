@@ -1,4 +1,4 @@
-//! The places of this process's ports: where fork(2) finds all of them.
+//! The places of this process's ports: a list that the handlers of fork(2) can walk at any moment.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,8 +47,9 @@ impl Place {
         self.work.is_orphaned()
     }
 
-    /// Runs `f` on the port, if there is one and it is the one. `None` if not, and also if what was
-    /// done was done with copies of a parent's: those are closed.
+    /// Runs `f` on the port, if there is one and `is_it` says that it is the right one. `None` if not, and
+    /// also in a child that a signal handler forked meanwhile: the port is the parent's, and the child's
+    /// copies are closed.
     #[inline]
     pub(crate) fn with<T>(
         &self,
@@ -144,7 +145,7 @@ pub(crate) fn let_kernel_deliver(sig: i32) -> Result<bool, Cause> {
     Ok(can)
 }
 
-/// Ends that. False if the kernel did not deliver there.
+/// Ends [`let_kernel_deliver`]. False if the kernel did not deliver there.
 pub(crate) fn stop_kernel(sig: i32) -> bool {
     let _one_at_a_time = OPENING.lock();
     let did = BY_KERNEL.fetch_and(!bit(sig), Ordering::Relaxed) & bit(sig) != 0;

@@ -27,7 +27,7 @@ pub(crate) struct Process {
     number: AtomicU64,
 }
 
-/// A process, and whose it was when it was looked at.
+/// A process and its users, as they were when /proc was read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
     process: &'a Process,
@@ -71,7 +71,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Whether it is worth anything.
+    /// Whether the kernel told anything to know the process by.
     pub(crate) fn is_known(self) -> bool {
         self.unique != 0
     }
@@ -172,7 +172,7 @@ impl Process {
         }
     }
 
-    /// Looks whose it is.
+    /// Reads in /proc which users it is.
     pub(crate) fn look(&self) -> Result<Seen<'_>, Cause> {
         Ok(Seen {
             process: self,
@@ -186,7 +186,7 @@ impl Process {
         match self.exit() {
             Exit::No => self.has_exited(),
             Exit::Whole => true,
-            // The others may just not have run since they were killed.
+            // The others may have been killed too, and not have run since.
             Exit::OfMainThread => {
                 self.exits_within(Duration::from_millis(10))
                     .unwrap_or(false)
@@ -355,7 +355,7 @@ impl Process {
 }
 
 impl Seen<'_> {
-    /// Whether it is, in whatever respect, another user's than the one this process is.
+    /// Whether one of its users (real, effective, saved) is not this process's effective user.
     pub(crate) fn is_of_another_user(&self) -> bool {
         let own = rustix::process::geteuid().as_raw();
         self.users
@@ -378,8 +378,8 @@ pub(crate) fn read_file<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a [u8]
     Ok(&buffer[..length])
 }
 
-/// What was told; nothing where it is not told of this target; an error where this process or the machine
-/// lacks what it takes to ask.
+/// What the kernel said about a target: `None` where it does not say, which is about this target; an error
+/// where this process or the machine has no descriptor or memory left to ask with.
 pub(crate) fn told<T>(answer: Result<T, Errno>) -> Result<Option<T>, Cause> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

@@ -78,9 +78,8 @@ pub(crate) fn with_neighbours(cause: Cause, pid: u32, sig: i32) -> Cause {
     }
 }
 
-/// The order in which the paths to a process are tried. Another user's process is not reached into where
-/// it can be connected to: what it keeps at a number is its own affair, and may be made to keep whoever
-/// looks at it waiting.
+/// The order in which the paths to a process are tried. With another user's process `name` comes before
+/// `pidfd`: what it has at a number may be a file that keeps whoever looks at it waiting.
 pub(crate) fn order(process: &Seen<'_>) -> [Path; 3] {
     if process.is_of_another_user() {
         [Path::Syscall, Path::Name, Path::Pidfd]
@@ -89,7 +88,7 @@ pub(crate) fn order(process: &Seen<'_>) -> [Path; 3] {
     }
 }
 
-/// What is known of a refusal beyond what the paths found.
+/// What the caller is told: of a process that is exiting, that there is none, whatever the paths found.
 fn explain(process: &Seen<'_>, refusal: Cause) -> Cause {
     if weight(refusal) != FINAL && process.is_leaving() {
         return Cause::NoSuchProcess;
@@ -108,7 +107,7 @@ fn more_telling(first: Cause, second: Cause) -> Cause {
     }
 }
 
-/// No other path would lead further.
+/// The weight of a refusal after which no other path is tried.
 const FINAL: u8 = 9;
 
 /// How much a refusal says about the target, compared with what the other paths found.

@@ -185,18 +185,20 @@ impl Route {
     #[cold]
     fn lives_at(&self, now: u64) -> bool {
         let before = self.seen.swap(now, Ordering::Relaxed);
-        // A child's first send is one system call, too.
+        // What is noted there is the parent's. The child asks a tenth of a second later, so that its first
+        // send, too, is one system call.
         let is_in_child = before >> 32 != now >> 32;
         let lives = is_in_child || self.process().map(drop) != Err(Cause::NoSuchProcess);
         if !lives {
-            // Whoever asks next is told so, too.
+            // So that whoever asks next is told the same.
             self.seen.store(now | NEVER, Ordering::Relaxed);
         }
         lives
     }
 }
 
-/// A tenth of a second that no clock comes to.
+/// Noted in place of the tenth of a second once the process has exited. (The clock would take 13 years to
+/// get there.)
 const NEVER: u64 = 0xFFFF_FFFF;
 
 /// The tenth of a second, and in the upper half the generation.

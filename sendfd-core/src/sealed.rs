@@ -37,8 +37,8 @@ pub(crate) fn seal(data: &[u8]) -> Result<OwnedFd, Cause> {
     Ok(memfd)
 }
 
-/// A filter, a sysctl or an old kernel can refuse to make such a file. That is no answer of the target's,
-/// so it must not look like one.
+/// A filter, a sysctl or an old kernel can refuse to make such a file, with errnos that would otherwise be
+/// taken for the target's answer.
 fn refusal(errno: Errno) -> Cause {
     match errno {
         Errno::PERM | Errno::ACCESS | Errno::NOSYS | Errno::INVAL => Cause::NoMemfd,

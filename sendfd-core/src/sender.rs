@@ -1,9 +1,9 @@
 //! Who this process says it is when it sends.
 //!
-//! Whoever opened a target was found acceptable as one user. That user is named in every message, and
-//! the kernel lets nobody name a user that he is not: after setuid(2), in a child that dropped its
-//! rights, the message is refused instead of being dropped by its receiver, and without a system call
-//! more.
+//! When a target is opened, it is checked that it accepts this process as one user. Every message names that
+//! user (SCM_CREDENTIALS), and the kernel refuses a message in which a process names a user that it is not.
+//! So after setuid(2), or in a child that dropped its rights, sending fails, where otherwise the receiver
+//! would drop the message; and finding out takes no system call of its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,8 +19,8 @@ pub(crate) struct Sender {
     who: AtomicU64,
 }
 
-/// Who leaves its name to the kernel, which is cheaper: a user that has no number in its own user
-/// namespace, and one that cannot become another.
+/// In place of user and group: no user is named, and the kernel puts it in, which is cheaper. That is for a
+/// process that cannot become another user, and for a user that has no number in its own user namespace.
 const UNNAMED: u64 = u64::MAX;
 
 fn pair(upper: u32, lower: u32) -> u64 {
@@ -42,7 +42,7 @@ fn can_change() -> bool {
 }
 
 impl Sender {
-    /// This process as it is now: its effective user, whose rights count.
+    /// This process as it is now, by its effective user, whose rights count.
     pub(crate) fn now() -> Self {
         let who = if can_change() { effective() } else { UNNAMED };
         Sender {
@@ -50,7 +50,7 @@ impl Sender {
         }
     }
 
-    /// As it is to be named. A child names itself.
+    /// What a message is to say of its sender, if anything. In a child the pid is its own.
     #[inline]
     pub(crate) fn named(&self) -> Option<Credentials> {
         let who = self.who.load(Ordering::Relaxed);
@@ -64,8 +64,9 @@ impl Sender {
         })
     }
 
-    /// The kernel did not let this process be named so. Whether it is somebody else by now, or never had
-    /// a name: then it is worth another try, once the target was asked again.
+    /// The kernel refused the sender in a message. True if that is because this process has become another
+    /// user, or has no number in its user namespace: then what is named changes, and it is worth another
+    /// try once the target was asked again.
     #[cold]
     pub(crate) fn ask_again(&self) -> bool {
         let (before, now) = (self.who.load(Ordering::Relaxed), effective());

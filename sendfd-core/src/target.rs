@@ -311,7 +311,8 @@ impl Opening {
 
     /// Opens it, if it listens by now. Does not wait.
     pub(crate) fn attempt(&self) -> Answer<Target> {
-        // Before the target is asked: it may not be told of a user that this process is no more.
+        // Noted before the target is asked: if this process becomes another user in between, sending fails
+        // and the target is asked again.
         let sender = Sender::now();
         Ok(Target {
             key: self.key,
@@ -402,8 +403,8 @@ impl Pause {
         Ok(())
     }
 
-    /// Waits for room. The kernel announces it when three quarters of a queue are free, and by then
-    /// those have filled it again who do not wait to be told. So this tries in between as well.
+    /// Waits for room. poll(2) reports it once three quarters of a queue are free, and senders that try
+    /// without polling may never let it come to that. So this comes back in between as well.
     fn for_room(
         &mut self,
         route: &Route,
@@ -417,7 +418,7 @@ impl Pause {
                 let mut fds = [PollFd::new(socket, PollFlags::OUT)];
                 poll(&mut fds, timespec(time).as_ref())?;
             }
-            // Room in a queue of signals, and descriptors that have landed, are announced to nobody.
+            // Nothing tells of room in a queue of signals, or that descriptors are in flight no more.
             None => {
                 poll(&mut [], timespec(time).as_ref())?;
             }

@@ -44,7 +44,7 @@ impl Wait {
 /// The moment at which a [`Wait`] ends. The clock is read only where there is something to wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deadline {
-    /// There was never anything to wait for.
+    /// The caller allowed no waiting.
     Past,
     At(Instant),
     Never,
@@ -81,7 +81,7 @@ impl Deadline {
     }
 }
 
-/// For the kernel: no timespec is no limit.
+/// As the kernel takes it. `None`, for what is too long to be written so, means no limit.
 pub(crate) fn timespec(time: Duration) -> Option<Timespec> {
     Timespec::try_from(time).ok()
 }

@@ -70,7 +70,7 @@ fn borrow_all(held: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 /// asend().
 ///
 /// paths narrows the ways that may be taken: 'pidfd,name' or a list of 'syscall', 'pidfd', 'name'.
-/// An explicit wish is never replaced by another path.
+/// If none of these leads to the target, no other is tried.
 ///
 /// The target is kept open in a small cache of this process. For hot loops, see Target. Threads may
 /// call this at the same time. For the errors, see the module; on each, nothing was sent. TypeError

@@ -1,5 +1,5 @@
-//! What was reached: a closed set, sibling modules with the same function names. `reach` a target,
-//! `send` over what was reached.
+//! Links to targets: a module for each path, with functions of the same names. `reach` opens a link, `send`
+//! sends over it.
 
 pub(crate) mod name;
 pub(crate) mod pidfd;
@@ -17,7 +17,7 @@ use crate::process::Seen;
 
 pub(crate) use socket::Socket;
 
-/// What was reached, by one of the paths.
+/// An open link, by one of the paths.
 #[derive(Debug)]
 pub(crate) enum Link {
     Syscall(syscall::Link),
@@ -61,7 +61,8 @@ impl Link {
         }
     }
 
-    /// Gives the socket to another link that is of the same path, if that has lost just this number.
+    /// Gives the socket to another link of the same path, whose own the program has closed, if the kernel
+    /// has given the number of that to this one. Otherwise comes back as the error.
     pub(crate) fn give_back(self, to: &Link) -> Result<(), Link> {
         match (self, to) {
             (Link::Pidfd(own), Link::Pidfd(other)) => other.regain(own).map_err(Link::Pidfd),

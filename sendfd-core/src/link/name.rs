@@ -51,8 +51,8 @@ pub(crate) fn reach_as(process: &Seen<'_>, sig: i32, uid: Option<u32>) -> Result
 
 fn connect_to(process: &Seen<'_>, address: &Address, uid: Option<u32>) -> Result<Socket, Cause> {
     let socket = address::socket(SocketFlags::NONBLOCK)?;
-    // Nothing ever comes back, and nothing may be put there: what a target sends here would be closed
-    // with the socket, and closing some things takes as long as the target likes.
+    // Nothing is received over this socket. If it were open for reading, a target could send descriptors
+    // here that are closed with it, and closing some takes as long as the target likes.
     shutdown(&socket, Shutdown::Read)?;
     connect(&socket, &address.listener(uid)?).map_err(|errno| match errno {
         Errno::CONNREFUSED => Cause::NotListening,
@@ -62,7 +62,7 @@ fn connect_to(process: &Seen<'_>, address: &Address, uid: Option<u32>) -> Result
         Errno::PERM | Errno::ACCESS => Cause::NotPermitted(Denial::Name),
         other => other.into(),
     })?;
-    // Anyone may sit on a name. Nothing is sent before it is known who listens there.
+    // Anyone may bind the address. Nothing is sent before it is known who listens there.
     let holder = sys::peer_credentials(socket.as_fd())?;
     if holder.pid != process.pid() {
         return Err(Cause::AddressTaken { holder: holder.pid });

@@ -35,7 +35,7 @@ pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Socket, Cause> {
     if makes_wait(process) {
         return Err(Cause::NotListening);
     }
-    // A marker leads to an answer unless what it leads to is not the inbox.
+    // A marker that does not lead to the inbox is passed over; any other answer ends the search.
     let found = marker::find(process, sig, |marker| match fetch(pidfd, process, marker) {
         Ok(tx) => Some(Ok(Socket::new(tx))),
         Err(Cause::NotListening) => None,
@@ -53,7 +53,7 @@ pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Socket, Cause> {
         Err(Missing::Unreadable(Errno::NOENT)) => Cause::NoProc,
         Err(Missing::Unreadable(errno)) => errno.into(),
     };
-    // Its table is that of its main thread, which has none any more.
+    // /proc and pidfd_getfd(2) look into the table of the main thread, which it has given up by exiting.
     Err(match refusal {
         Cause::NotListening | Cause::NotPermitted(_) if process.lost_its_main_thread() => {
             Cause::MainThreadLeft
@@ -64,10 +64,10 @@ pub(crate) fn reach(process: &Seen<'_>, sig: i32) -> Result<Socket, Cause> {
 
 /// Fetches what the marker points at and makes sure that it is the inbox of that very process: by then
 /// the number may have been closed and used again, and anybody can have given the process a file that
-/// looks like a marker. Who made a socket pair, SO_PEERCRED says, and that cannot be forged.
+/// looks like a marker. SO_PEERCRED says who made a socket pair, and cannot be forged.
 ///
-/// Nothing is fetched that is not a socket, and nothing is asked that a file system answers: it may be one
-/// in user space, which lets whoever asks wait.
+/// Nothing is fetched that is not a socket, and nothing is asked that a file system answers: one in user
+/// space (FUSE) can keep the answer back for ever.
 fn fetch(pidfd: BorrowedFd<'_>, process: &Seen<'_>, marker: Marker) -> Result<OwnedFd, Cause> {
     if !is_socket(process, marker) || makes_wait(process) {
         return Err(Cause::NotListening);
@@ -121,9 +121,9 @@ fn is_socket(process: &Seen<'_>, marker: Marker) -> bool {
     read.is_ok_and(|(link, _)| link == wanted.as_bytes())
 }
 
-/// Whether nothing waits to be received at a sending end, and nothing ever will: it would be closed by
-/// whoever closes that end last. With this direction closed, a receiver that closes the other by retiring
-/// hangs up, which poll(2) tells.
+/// Shuts a sending end down for reading, and says whether nothing was sent to it: whoever closes that end
+/// last would have to close what was. Besides, once this direction is shut, poll(2) reports POLLHUP here
+/// when a receiver retires, which shuts the other.
 fn carries_nothing(tx: &OwnedFd) -> bool {
     let closed = shutdown(tx, Shutdown::Read);
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -146,8 +146,8 @@ fn get(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
 /// The kernel lacks pidfd_getfd, or a filter pretends that it does.
 static LACKING: AtomicBool = AtomicBool::new(false);
 
-/// Who refused. The kernel lets every process fetch from itself, so where even that is refused, a
-/// filter stands before the kernel.
+/// Who refused. The kernel lets every process fetch from itself: where even that is refused, it was a
+/// seccomp filter.
 fn denial() -> Denial {
     let own = Process::open(own_pid()).ok();
     let own = own.as_ref().and_then(Process::pidfd);

@@ -1,4 +1,4 @@
-//! A socket that is sent over, for both of the paths that end in one.
+//! The socket of a link, for the paths `pidfd` and `name`.
 
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,13 +13,13 @@ use crate::outgoing::Outgoing;
 use crate::sys;
 use crate::wait::timespec;
 
-/// It knows its socket by more than the number: programs close every descriptor they see (daemons
-/// do), and the number may then be somebody else's, which must be neither written to nor closed.
+/// A socket and its cookie. A program may close every descriptor that it sees (daemons do) and open another
+/// file at the number, which must be neither written to nor closed: the cookie tells.
 #[derive(Debug)]
 pub(crate) struct Socket {
     /// `None` only while it is dropped.
     fd: Option<OwnedFd>,
-    /// 0 on kernels that do not tell.
+    /// What SO_COOKIE says of the socket; 0 on kernels that do not.
     cookie: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl Socket {
         known == 0 || sys::cookie(self.as_fd()) == Ok(known)
     }
 
-    /// Whether somebody may receive at the other end.
+    /// Whether the other end is open.
     pub(crate) fn is_connected(&self) -> bool {
         let mut fds = [PollFd::new(self.get(), PollFlags::empty())];
         let asked = poll(&mut fds, timespec(std::time::Duration::ZERO).as_ref());
@@ -64,8 +64,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Takes back a number that was lost, where the kernel has given just that to `new`: the one number must
-    /// not have two owners. Gives `new` back where that is not so.
+    /// Becomes `new`, if that has the very number of this socket, which the program had closed: a number must
+    /// not have two owners. Otherwise gives `new` back.
     pub(crate) fn regain(&self, new: Socket) -> Result<(), Socket> {
         if self.get().as_raw_fd() != new.get().as_raw_fd() {
             return Err(new);

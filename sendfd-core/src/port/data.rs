@@ -1,9 +1,8 @@
 //! Data above 4096 bytes, which comes in a memfd.
 //!
-//! Whoever may send may send any file and call it data. What is believed is what the kernel proves: a
-//! file of tmpfs as long as the header says, whose content and size nobody can change any more. Reading
-//! that never waits for anybody, and nothing changes while it is read. A file of FUSE, a pipe, or
-//! hugetlbfs is none.
+//! A sender can put any file there. It is read only if the kernel proves that it is a file of tmpfs, as long
+//! as the header says, whose content and size nobody can change any more: reading that waits for nobody,
+//! and nothing changes while it is read. A file of FUSE, a pipe, or one of hugetlbfs is refused.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -25,8 +24,8 @@ const QUICK: u64 = 4 << 20;
 
 /// Whether `fd` is a file of `len` bytes that can be read and does not change.
 pub(crate) fn is_believable(fd: BorrowedFd<'_>, len: usize) -> bool {
-    // First of all: seals are a property of memory alone. Other files are not even asked further,
-    // where a file system in user space could keep the answer back.
+    // The seals first: only files in memory have any. Of others nothing more is asked, for a file system in
+    // user space could keep the answer back.
     fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SEALS))
         && fstatfs(fd).is_ok_and(|stat| stat.f_type as u64 == TMPFS_MAGIC)
         && fcntl_getfl(fd).is_ok_and(|flags| {

@@ -115,7 +115,7 @@ impl Gate {
         self.users.admit(uid) || self.now_admits(uid)
     }
 
-    /// Before somebody is refused: this process may be another user's by now.
+    /// Looks again before somebody is refused: this process may have changed its user.
     #[cold]
     fn now_admits(&mut self, uid: u32) -> bool {
         self.users.own = sys::own_users();

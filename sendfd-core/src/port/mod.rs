@@ -639,7 +639,7 @@ impl OpenPort {
             Source::Connection(id) => self.connections.remove(id, &self.set, self.work),
             _ if self.inbox.has_retired() => {
                 self.ended = true;
-                // It says so again each time it is read: the others have their turn.
+                // Each time it is read it gives the end again: the others have their turn.
                 self.turn = 0;
             }
             // The other end is this process's own: somebody who fetched it has shut it down.
@@ -882,7 +882,7 @@ fn path_of(source: Source) -> Path {
     }
 }
 
-/// The same for everything that is watched and may rest.
+/// The descriptor of a source, if it is one that may rest.
 fn fd_of<'a>(
     inbox: &'a Inbox,
     connections: &'a mut Connections,

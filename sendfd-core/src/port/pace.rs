@@ -2,9 +2,8 @@
 
 /// What recent calls found.
 ///
-/// Where each message is waited for, trying the socket before every wait is a system call for
-/// nothing. Where messages queue up, waiting before every try is one too, and taking them one by one
-/// is several.
+/// If each message has to be waited for, trying the socket before every wait wastes a system call. If
+/// messages queue up, waiting before every try wastes one, and receiving them one by one wastes several.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// How many tries in a row found nothing, and how many calls since did not try.

@@ -19,7 +19,7 @@ const ROOM: usize = 8;
 /// Records that were taken from one source together, and messages that were set aside.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    /// What records are received into, made once: compilers like to clear it when it is made.
+    /// What records are received into. Made once, because making one costs: compilers clear it.
     records: Vec<Record>,
     left: Range<usize>,
     pub(crate) source: Source,

@@ -1,9 +1,10 @@
 //! What a port is at work on, for a child that is forked in a signal handler meanwhile.
 //!
 //! The child returns from the handler and goes on where its parent was interrupted, with copies of
-//! its parent's descriptors. It must neither take what is its parent's nor shut it down. So everything
-//! that does says first at which socket ([`Work::begin`]). The handler of fork(2) either came before,
-//! and is found out, or it finds the number and puts a dead socket there.
+//! its parent's descriptors. It must neither receive what was sent to its parent nor shut its sockets down.
+//! So before either, [`Work::begin`] notes the number of the socket. If the fork came before that,
+//! `begin` says so. If it comes after, the handler of fork(2) finds the number and puts a socket there that
+//! is connected to nobody, so that the system call that follows in the child has no effect.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering, compiler_fence};
@@ -65,7 +66,8 @@ impl Work {
         sys::replace_with_dead_socket(self.socket.load(Ordering::Relaxed));
     }
 
-    /// Whether what was interrupted has to let go of its port. Asked once it is done.
+    /// Whether this is such a child, so that what was interrupted has to close its port. To be asked once
+    /// that is done.
     #[inline]
     pub(crate) fn is_orphaned(&self) -> bool {
         self.orphaned.load(Ordering::Relaxed)

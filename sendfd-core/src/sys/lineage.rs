@@ -153,7 +153,7 @@ impl<T: Default + Sync> PerProcess<T> {
                 if let Some(inherited) = known {
                     leave(&inherited.value);
                 }
-                // SAFETY: as above.
+                // SAFETY: `new` came from a Box and is never freed, now that it is stored.
                 unsafe { &(*new).value }
             }
             Err(other_threads) => {

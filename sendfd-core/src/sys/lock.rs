@@ -28,7 +28,8 @@ const SPINS: u32 = 100;
 
 #[inline]
 fn own_thread() -> usize {
-    // SAFETY: has no conditions. The address is even, that of an aligned structure.
+    // SAFETY: the call takes nothing and cannot fail. (What it answers is even: the address of an aligned
+    // structure.)
     unsafe { libc::pthread_self() as usize }
 }
 

@@ -135,7 +135,7 @@ fn socket_option<T: Copy>(socket: BorrowedFd<'_>, option: i32, value: &mut T) ->
 /// This process's real and saved user: those that kill(2) compares the sender's with.
 pub(crate) fn own_users() -> [u32; 2] {
     let (mut real, mut effective, mut saved) = (0, 0, 0);
-    // SAFETY: three valid pointers; the call has no other way to fail.
+    // SAFETY: three pointers to numbers that live longer than the call, which fails for bad pointers alone.
     unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
     [real, saved]
 }
@@ -160,7 +160,7 @@ pub(crate) fn queued(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
 /// # References
 /// - [dup3(2)](https://man7.org/linux/man-pages/man2/dup.2.html)
 pub(crate) fn replace(old: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
-    // SAFETY: whoever owns the number goes on owning it, with another open file behind it.
+    // SAFETY: touches no memory. Whoever owns the number goes on owning it, with another open file there.
     check(unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) }.into()).map(drop)
 }
 
@@ -241,7 +241,7 @@ pub(crate) fn pidfd_sendfd(
     sig: i32,
     fd: BorrowedFd<'_>,
 ) -> Result<(), Errno> {
-    // SAFETY: four numbers, which the kernel checks.
+    // SAFETY: four numbers, which the kernel checks; none is a pointer.
     check(unsafe {
         libc::syscall(
             number as libc::c_long,
@@ -256,24 +256,27 @@ pub(crate) fn pidfd_sendfd(
 
 /// Asks whether it would be accepted, and sends nothing.
 pub(crate) fn pidfd_may_sendfd(number: i64, pidfd: BorrowedFd<'_>, sig: i32) -> Result<(), Errno> {
-    // SAFETY: as above.
+    // SAFETY: four numbers, which the kernel checks; none is a pointer.
     check(unsafe { libc::syscall(number as libc::c_long, pidfd.as_raw_fd(), sig, -1, ASK) } as i64)
         .map(drop)
 }
 
-/// Closes a number whose owner is never going to: in a forked child, which frees no memory.
+/// Closes a number in a forked child, which frees no memory: whoever owned it there is forgotten and does
+/// not close it.
 ///
 /// # References
 /// - [close(2)](https://man7.org/linux/man-pages/man2/close.2.html)
 pub(crate) fn close_forgotten(fd: RawFd) {
-    // SAFETY: the caller forgets the owner.
+    // SAFETY: touches no memory. The OwnedFd of the number is forgotten by all callers, so that nothing
+    // closes it a second time.
     unsafe { libc::close(fd) };
 }
 
 /// In a forked child: puts an epoll instance that is never ready at the number `old`, whatever was
 /// there. Closed first, so that there is room for it; nobody else opens anything meanwhile.
 pub(crate) fn replace_with_empty_set(old: RawFd) {
-    // SAFETY: whoever owns the number goes on owning it, with another open file behind it.
+    // SAFETY: touches no memory. The number is open again before anybody else uses it: the child has one
+    // thread. So whoever owns it goes on owning it, with another open file behind it.
     unsafe {
         libc::close(old);
         put_at(old, libc::epoll_create1(libc::EPOLL_CLOEXEC));
@@ -283,7 +286,7 @@ pub(crate) fn replace_with_empty_set(old: RawFd) {
 /// The same with a socket that is connected to nobody.
 pub(crate) fn replace_with_dead_socket(old: RawFd) {
     if old >= 0 {
-        // SAFETY: as above.
+        // SAFETY: as in `replace_with_empty_set`.
         unsafe {
             libc::close(old);
             let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -293,10 +296,10 @@ pub(crate) fn replace_with_dead_socket(old: RawFd) {
 }
 
 /// # Safety
-/// Both numbers are the caller's.
+/// Nobody else owns `new`, and whoever owns `old` expects another open file there.
 unsafe fn put_at(old: RawFd, new: RawFd) {
     if new >= 0 && new != old {
-        // SAFETY: the caller's.
+        // SAFETY: as is required above; what `old` was is closed by dup3, and `new` here.
         unsafe {
             libc::dup3(new, old, libc::O_CLOEXEC);
             libc::close(new);

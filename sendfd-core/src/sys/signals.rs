@@ -36,7 +36,7 @@ fn action(sig: i32) -> Result<libc::sigaction, Errno> {
 }
 
 fn set_action(sig: i32, action: &libc::sigaction) -> Result<(), Errno> {
-    // SAFETY: what is there already, with other flags.
+    // SAFETY: the structure is one that the kernel gave, so the handler in it is one that the program set.
     check(unsafe { libc::sigaction(sig, action, ptr::null_mut()) }.into()).map(drop)
 }
 
