@@ -186,7 +186,7 @@ impl Process {
         match self.exit() {
             Exit::No => self.has_exited(),
             Exit::Whole => true,
-            // The others may have been killed too, and not have run since.
+            // The others may be about to exit, and not show it yet.
             Exit::OfMainThread => {
                 self.exits_within(Duration::from_millis(10))
                     .unwrap_or(false)
@@ -407,10 +407,13 @@ fn lacks_code(sizes: &[u8]) -> Option<bool> {
     Some(all != "0" && code == "0")
 }
 
-/// Whether a thread's stat says that it is exiting.
+/// Whether a thread's stat says that it is exiting, or has to as soon as it runs: when a process exits, the
+/// kernel kills each of its threads, which on a busy machine may not run for long.
 fn is_exiting(stat: &[u8]) -> Option<bool> {
     const PF_EXITING: u64 = 4;
-    Some(stat_field(stat, 9)? & PF_EXITING != 0)
+    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+    // Among what is pending for this thread alone.
+    Some(stat_field(stat, 9)? & PF_EXITING != 0 || stat_field(stat, 31)? & SIGKILL != 0)
 }
 
 /// A line of /proc/PID/status. The name of the program, on a line of its own, need not be UTF-8.

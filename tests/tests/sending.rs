@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{PATHS, in_child, pair, path, peer, peer_as, port};
@@ -388,6 +389,72 @@ fn a_main_thread_that_has_exited_is_said() {
     unsafe {
         libc::kill(target, libc::SIGKILL);
         libc::waitpid(target, std::ptr::null_mut(), 0);
+    }
+}
+
+/// Has the calling thread run on the first processor only, as one of `policy` if that is permitted.
+fn runs_on_the_first_processor(policy: i32, priority: i32) {
+    // SAFETY: a set and parameters made here, of the calling thread.
+    unsafe {
+        let mut first: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut first);
+        libc::sched_setaffinity(0, size_of_val(&first), &raw const first);
+        let mut parameters: libc::sched_param = std::mem::zeroed();
+        parameters.sched_priority = priority;
+        libc::sched_setscheduler(0, policy, &raw const parameters);
+    }
+}
+
+/// What senders get while a process exits whose main thread is gone, and whose other one finds no processor
+/// to exit on, for a moment.
+fn answers_of_one_that_exits_late() -> Vec<i32> {
+    let (mut started, mut tell) = std::io::pipe().expect("a pipe");
+    let (mut wait, mut go) = std::io::pipe().expect("a pipe");
+    // SAFETY: it ends itself.
+    let target = unsafe { libc::fork() };
+    if target == 0 {
+        std::thread::spawn(move || {
+            runs_on_the_first_processor(libc::SCHED_IDLE, 0);
+            let _ = tell.write_all(b"!");
+            std::thread::sleep(Duration::from_secs(600));
+        });
+        let _ = wait.read_exact(&mut [0]);
+        // SAFETY: ends the whole process.
+        unsafe { libc::_exit(0) };
+    }
+    started.read_exact(&mut [0]).expect("it has two threads");
+    let passenger = passenger();
+    let mut answers = Vec::new();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (busy, ended) = (Duration::from_millis(200), &ended);
+        scope.spawn(move || {
+            runs_on_the_first_processor(libc::SCHED_FIFO, 1);
+            let _ = go.write_all(b"!");
+            let start = Instant::now();
+            while !ended.load(Ordering::Relaxed) && start.elapsed() < busy {}
+        });
+        let start = Instant::now();
+        while !answers.contains(&libc::ESRCH) && start.elapsed() < Duration::from_secs(60) {
+            answers.push(errno(send(target.unsigned_abs(), port(), &passenger)));
+            std::thread::yield_now();
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    // SAFETY: a child of this test.
+    unsafe {
+        libc::kill(target, libc::SIGKILL);
+        libc::waitpid(target, std::ptr::null_mut(), 0);
+    }
+    answers
+}
+
+#[test]
+fn one_whose_threads_exit_late_is_not_taken_for_one_without_a_main_thread() {
+    for _ in 0..10 {
+        let mut answers = answers_of_one_that_exits_late();
+        answers.retain(|answer| *answer != libc::ECONNREFUSED);
+        assert_eq!(answers, [libc::ESRCH]);
     }
 }
 
