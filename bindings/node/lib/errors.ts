@@ -34,6 +34,8 @@ export const EINTR = -4;
 /** @internal */
 export const EINVAL = -22;
 /** @internal */
+export const EOPNOTSUPP = -95;
+/** @internal */
 export const ESHUTDOWN = -108;
 /** @internal */
 export const ETOOMANYREFS = -109;

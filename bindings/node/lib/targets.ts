@@ -1,6 +1,6 @@
 // Several targets for the same work, each message for one of them.
 
-import { checkInt32, EAGAIN, ECONNREFUSED, EPERM, ESRCH, ETOOMANYREFS } from './errors';
+import { checkInt32, EAGAIN, ECONNREFUSED, EOPNOTSUPP, EPERM, ESRCH, ETOOMANYREFS } from './errors';
 import type { Sendable } from './handle';
 import { type Failure, type NativeTarget, native } from './native';
 import { Outbox } from './outbox';
@@ -9,11 +9,12 @@ import { checkAddress, Parcel, type SendOptions } from './send';
 const NO_OPTIONS = Object.freeze({});
 
 /** After these another target is tried. Of several refusals, the first in this list is reported. */
-const ANOTHER = [EAGAIN, ETOOMANYREFS, ECONNREFUSED, EPERM, ESRCH];
+const ANOTHER = [EAGAIN, ETOOMANYREFS, ECONNREFUSED, EPERM, EOPNOTSUPP, ESRCH];
 
 /**
  * Processes that do the same work, each listening at the same signal. A message goes to the next of
- * them in turn that takes it: one that is full, is booting, has retired or has gone is passed over.
+ * them in turn that takes it: one that is full, is booting, has retired, cannot be reached or has
+ * gone is passed over.
  * One that lives is tried again with the next message, whatever it answered before; only what has
  * exited is given up.
  */

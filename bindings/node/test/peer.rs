@@ -20,7 +20,11 @@ fn main() -> Answer {
         ["greet", sig] => greet(sig.parse()?),
         ["send", pid, sig, count, text] => send(pid.parse()?, sig.parse()?, count.parse()?, text),
         ["hold", sig] => hold(sig.parse()?),
-        _ => Err("peer receive SIG COUNT | greet SIG | send PID SIG COUNT TEXT | hold SIG".into()),
+        ["leaderless", sig] => leaderless(sig.parse()?),
+        _ => Err(
+            "peer receive SIG COUNT | greet SIG | send PID SIG COUNT TEXT | hold SIG | leaderless SIG"
+                .into(),
+        ),
     }
 }
 
@@ -95,6 +99,22 @@ fn hold(sig: i32) -> Answer {
     let _receiver = Receiver::open(Port::from_signal(sig)?)?;
     println!("ready");
     std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// The same, in a thread that goes on when the main thread has exited.
+#[allow(unsafe_code)]
+fn leaderless(sig: i32) -> Answer {
+    std::thread::spawn(move || {
+        // Its descriptors are gone a moment after it has exited.
+        while std::fs::read_dir("/proc/self/fd").is_ok_and(|mut fds| fds.next().is_some()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        hold(sig).expect("held");
+        std::process::exit(0);
+    });
+    // SAFETY: ends this thread alone, which holds nothing.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
     Ok(())
 }
 

@@ -85,6 +85,22 @@ describe('passes over', () => {
     for (let i = 0; i < count - taken; i++) await other.line();
   });
 
+  test('one that cannot be reached', async (t) => {
+    const other = worker(t);
+    await other.tell('listen');
+    const leaderless = peer(t, 'leaderless', sig);
+    await leaderless.line();
+    const targets = new Targets(sig, [leaderless.pid, other.pid]);
+    // Nothing can be fetched from a process whose main thread has exited.
+    const options = { paths: ['pidfd'], timeout: 60_000 };
+    for (let tag = 0; tag < 3; tag++) {
+      assert.equal(await targets.send(0, { tag, ...options }), other.pid);
+    }
+    targets.delete(other.pid);
+    await fails(() => targets.send(0, options), 'EOPNOTSUPP', -95);
+    assert.deepEqual(targets.pids, [leaderless.pid]);
+  });
+
   test('one that has exited, for good', async (t) => {
     const [gone, other] = [worker(t), worker(t)];
     for (const { tell } of [gone, other]) await tell('listen');

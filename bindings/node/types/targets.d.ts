@@ -2,7 +2,8 @@ import type { Sendable } from './handle';
 import { type SendOptions } from './send';
 /**
  * Processes that do the same work, each listening at the same signal. A message goes to the next of
- * them in turn that takes it: one that is full, is booting, has retired or has gone is passed over.
+ * them in turn that takes it: one that is full, is booting, has retired, cannot be reached or has
+ * gone is passed over.
  * One that lives is tried again with the next message, whatever it answered before; only what has
  * exited is given up.
  */

@@ -63,6 +63,39 @@ def test_a_living_one_is_never_given_up(child: MakeChild, null: int) -> None:
         assert len(targets) == 0
 
 
+def test_one_that_cannot_be_reached_is_passed_over(
+    child: MakeChild, receiver: sendfd.Receiver, null: int
+) -> None:
+    # Nothing can be fetched from a process whose main thread has exited.
+    leaderless = child(
+        """
+        import ctypes, threading, time
+
+        def hold():
+            while os.path.exists("/proc/self/fd/0"):
+                time.sleep(0.001)
+            with sendfd.Receiver(SIG):
+                print("ready", flush=True)
+                sys.stdin.read()
+            os._exit(0)
+
+        threading.Thread(target=hold).start()
+        ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+        """
+    )
+    leaderless.ready()
+    addresses = [(leaderless.process, SIG), (os.getpid(), receiver.sig)]
+    with sendfd.Targets(addresses, paths="pidfd") as targets:
+        for _ in range(3):
+            assert targets.send(null, timeout=60).pid == os.getpid()
+            receiver.recv(0).close()
+        targets.discard(os.getpid(), SIG)
+        with pytest.raises(OSError, match="main thread") as caught:
+            targets.send(null, timeout=60)
+        assert caught.value.errno == errno.EOPNOTSUPP
+    leaderless.end()
+
+
 def test_errors_of_the_message_are_not_the_targets(null: int) -> None:
     with sendfd.Receiver(SIG), sendfd.Targets([(os.getpid(), SIG)]) as targets:
         with pytest.raises(OSError, match="hold") as caught:

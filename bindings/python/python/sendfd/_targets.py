@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from ._sendfd import _HasFileno, _HasPid, _PathName
 
+# What is about a target and not about the message.
+_REFUSALS = (errno.ECONNREFUSED, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP)
 # How long one that refused is left alone while others take messages.
 _REST = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
@@ -39,8 +41,8 @@ class Targets:
     """Several workers: each message goes to one of them, in turn, that takes it.
 
     addresses are pairs of a pid (or a process object) and a signal. One whose queue is full is
-    passed over; one that does not listen (it boots, or has retired), or does not accept this
-    process, is left alone for a second while others take messages, and kept; only one that has
+    passed over; one that does not listen (it boots, or has retired), does not accept this process
+    or cannot be reached is left alone for a second while others take messages, and kept; only one that has
     exited is dropped. So a living worker is never given up. add() and discard() change who belongs
     to it.
 
@@ -86,9 +88,8 @@ class Targets:
 
         fd, data, tag and timeout are those of sendfd.send(). Errors of the message itself are
         raised at once. When nobody takes it: BlockingIOError if one is full, ProcessLookupError if
-        none is left, ConnectionRefusedError or PermissionError otherwise; TimeoutError after a
-        timeout. On
-        an error nothing was sent.
+        none is left, ConnectionRefusedError, PermissionError or OSError (EOPNOTSUPP) otherwise;
+        TimeoutError after a timeout. On an error nothing was sent.
         """
         held = hold(fd, data, tag)
         clock = _Clock(timeout)
@@ -136,12 +137,14 @@ class Targets:
                     held.send_to(member.target)
                 except ProcessLookupError:
                     self._drop(member)
-                except (ConnectionRefusedError, PermissionError) as refusal:
+                except BlockingIOError as full:
+                    error = full
+                except OSError as refusal:
+                    if refusal.errno not in _REFUSALS:
+                        raise
                     member.rests_until = now + _REST
                     if not isinstance(error, BlockingIOError):
                         error = refusal
-                except BlockingIOError as full:
-                    error = full
                 else:
                     member.rests_until = 0.0
                     return member.target
@@ -185,7 +188,7 @@ class _Clock:
 
     def check(self, error: OSError) -> None:
         """Raise if there is no time left, or no use in waiting."""
-        if not self._waits or isinstance(error, (ProcessLookupError, PermissionError)):
+        if not self._waits or not isinstance(error, (BlockingIOError, ConnectionRefusedError)):
             try:
                 raise error
             finally:
