@@ -12,7 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use arrayvec::ArrayString;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, getpeername, socket_with,
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, getpeername,
+    getsockname, socket_with,
 };
 
 use crate::process;
@@ -80,15 +81,18 @@ impl Address {
     /// it belongs to is for SO_PEERCRED to say: that cannot be chosen, and it is told in the
     /// asking process's own pid namespace, where the name has the target's.
     pub(crate) fn is_inbox(socket: impl AsFd, sig: i32) -> bool {
-        let Ok(peer) = getpeername(socket) else {
-            return false;
-        };
-        let Some(Ok(peer)) = peer.map(SocketAddrUnix::try_from) else {
-            return false;
-        };
-        peer.abstract_name()
-            .is_some_and(|name| parse(name) == Some(sig))
+        getpeername(socket).is_ok_and(|peer| peer.is_some_and(|peer| is_receiving_end(peer, sig)))
     }
+
+    /// Whether `socket` itself is such a receiving end.
+    pub(crate) fn is_own_inbox(socket: impl AsFd, sig: i32) -> bool {
+        getsockname(socket).is_ok_and(|own| is_receiving_end(own, sig))
+    }
+}
+
+fn is_receiving_end(address: SocketAddrAny, sig: i32) -> bool {
+    let unix = SocketAddrUnix::try_from(address);
+    unix.is_ok_and(|unix| unix.abstract_name().and_then(parse) == Some(sig))
 }
 
 /// The signal in the name of a receiving end.

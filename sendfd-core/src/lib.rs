@@ -56,6 +56,8 @@ mod port;
 mod ports;
 mod probe;
 mod process;
+#[doc(hidden)]
+pub mod protocol;
 mod reach;
 mod receiver;
 mod route;

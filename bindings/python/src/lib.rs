@@ -58,5 +58,7 @@ mod _sendfd {
     #[pymodule_export]
     const MAX_FDS: usize = sendfd_core::MAX_FDS;
     #[pymodule_export]
+    const SI_SENDFD: i32 = sendfd_core::SI_SENDFD;
+    #[pymodule_export]
     const VERSION: &str = sendfd_core::VERSION;
 }

@@ -8,18 +8,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, getsockname, recvmsg,
-    sockopt,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
 use rustix::process::{
     ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open,
 };
+use sendfd_core::protocol::{HEADER_LEN, is_receiving_end, tag_of_one};
 use sendfd_core::{MAX_FDS, Port};
-
-/// The length of a record without data, and where its tag is: docs/protocol.md.
-const HEADER: usize = 24;
-const TAG: std::ops::Range<usize> = 16..HEADER;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -69,7 +63,7 @@ impl Queue {
             let mut space =
                 [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut record = [0; HEADER];
+            let mut record = [0; HEADER_LEN];
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
             let got = recvmsg(
                 &self.rx,
@@ -93,22 +87,10 @@ impl Queue {
                 }
             }
             // What others sent is theirs to send again.
-            if let (true, Ok([connection])) = (is_own, <[OwnedFd; 1]>::try_from(fds)) {
-                let tag = record[TAG].try_into().unwrap_or_default();
-                return Ok(Some((connection, u64::from_le_bytes(tag))));
+            let tag = tag_of_one(&record).filter(|_| is_own);
+            if let (Some(tag), Ok([connection])) = (tag, <[OwnedFd; 1]>::try_from(fds)) {
+                return Ok(Some((connection, tag)));
             }
         }
     }
-}
-
-/// By its address, as docs/protocol.md has it.
-fn is_receiving_end(socket: &OwnedFd, port: Port) -> bool {
-    let unix = getsockname(socket).and_then(SocketAddrUnix::try_from);
-    let Ok(unix) = unix else { return false };
-    let name = String::from_utf8_lossy(unix.abstract_name().unwrap_or_default());
-    let mut words = name.split('/');
-    words.next() == Some("sendfd")
-        && words.next() == Some("1")
-        && words.nth(2) == Some(&port.signal().to_string())
-        && words.next() == Some("rx")
 }

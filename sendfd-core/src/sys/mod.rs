@@ -207,24 +207,23 @@ pub(crate) fn memfd(name: impl path::Arg + Copy, flags: MemfdFlags) -> Result<Ow
 /// - [clock_gettime(2)](https://man7.org/linux/man-pages/man2/clock_gettime.2.html)
 #[inline]
 pub(crate) fn nanoseconds() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid pointer; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
+    read(libc::CLOCK_MONOTONIC)
 }
 
 /// The same clock as far as the kernel has counted it, some milliseconds coarse, without a system call.
 #[inline]
 pub(crate) fn tick() -> u64 {
+    read(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+#[inline]
+fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a valid pointer; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    // SAFETY: a valid pointer; both clocks exist on every kernel that this library runs on.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     (time.tv_sec as u64) * 1_000_000_000 + time.tv_nsec as u64
 }
 

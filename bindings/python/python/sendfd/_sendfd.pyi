@@ -24,6 +24,7 @@ class _HasPid(Protocol):
 __all__ = [
     "MAX_DATA",
     "MAX_FDS",
+    "SI_SENDFD",
     "VERSION",
     "Held",
     "Message",
@@ -43,6 +44,7 @@ __all__ = [
 
 MAX_DATA: Final[int]
 MAX_FDS: Final[int]
+SI_SENDFD: Final[int]
 VERSION: Final[str]
 
 def send(

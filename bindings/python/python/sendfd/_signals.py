@@ -10,11 +10,10 @@ from typing import NamedTuple
 from . import _sendfd
 
 _SI_QUEUE = -1
-_SI_SENDFD = 0x81
 
 
 def _descriptor(code: int, value: int) -> int | None:
-    return value if code in (_SI_QUEUE, _SI_SENDFD) and value >= 0 else None
+    return value if code in (_SI_QUEUE, _sendfd.SI_SENDFD) and value >= 0 else None
 
 
 class SignalInfo(NamedTuple):

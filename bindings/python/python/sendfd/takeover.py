@@ -30,7 +30,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ._message import Message
 from ._receiver import Receiver
@@ -48,7 +48,31 @@ class Refused(ConnectionRefusedError):
     """The running process does not hand its sockets over; it says why."""
 
 
-class Taken:
+_Self = TypeVar("_Self", bound="_Closes")
+
+
+class _Closes:
+    """Is closed at the end of a with."""
+
+    def close(self) -> None:
+        """Close."""
+        raise NotImplementedError
+
+    def __enter__(self: _Self) -> _Self:
+        """Nothing more to be done."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class Taken(_Closes):
     """Listening sockets that were taken, or opened, for a server that is about to start.
 
     A context manager: left without serving() having been called, it gives up. The process that
@@ -99,19 +123,6 @@ class Taken:
                 one.close()
         if self._old is not None:
             self._old.close()
-
-    def __enter__(self) -> Taken:
-        """Nothing more to be done."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def take(pid: int | _HasPid, sig: int, *, timeout: float | None = 30) -> Taken:
@@ -173,7 +184,7 @@ def take_or_listen(
     return taken
 
 
-class Offer:
+class Offer(_Closes):
     """Offers the listening sockets of this process to its successor, from a thread of its own.
 
     sockets are by name; names are printable ASCII without space and colon. They are duplicated: the
@@ -286,19 +297,6 @@ class Offer:
         end, self._end = self._end, None
         if end is not None:
             end.close()
-
-    def __enter__(self) -> Offer:
-        """Nothing more to be done."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def _end(timeout: float | None) -> float | None:
