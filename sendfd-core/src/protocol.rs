@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 
 use crate::address::Address;
 use crate::signal::Port;
-use crate::wire::Header;
+use crate::wire::{HEADER_LEN, Header, INLINE_DATA};
 
-pub use crate::wire::HEADER_LEN;
+/// How long a record is at most.
+pub const MOST: usize = HEADER_LEN + INLINE_DATA;
 
-/// The tag of a record that carries one descriptor and no data. `None` if it is no such record.
+/// The tag of a record that carries one descriptor. `None` if it is no such record.
 #[must_use]
-pub fn tag_of_one(record: &[u8; HEADER_LEN]) -> Option<u64> {
+pub fn tag_of_one(record: &[u8]) -> Option<u64> {
     let header = Header::parse(record)?;
     (header.descriptors() == 1).then_some(header.tag)
 }

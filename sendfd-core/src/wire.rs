@@ -25,7 +25,7 @@ const SEALED: u8 = 1;
 const MAGIC: [u8; 4] = *b"sfd\x01";
 
 /// The length of an encoded header.
-pub const HEADER_LEN: usize = 24;
+pub(crate) const HEADER_LEN: usize = 24;
 
 /// What a record says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg,
 use rustix::process::{
     ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open,
 };
-use sendfd_core::protocol::{HEADER_LEN, is_receiving_end, tag_of_one};
+use sendfd_core::protocol::{MOST, is_receiving_end, tag_of_one};
 use sendfd_core::{MAX_FDS, Port};
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Queue {
             let mut space =
                 [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut record = [0; HEADER_LEN];
+            let mut record = [0; MOST];
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
             let got = recvmsg(
                 &self.rx,
@@ -71,12 +71,12 @@ impl Queue {
                 &mut control,
                 flags,
             );
-            match got {
-                Ok(got) if got.bytes > 0 => {}
+            let length = match got {
+                Ok(got) if got.bytes > 0 => got.bytes,
                 Ok(_) | Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(errno),
-            }
+            };
             let mut fds = Vec::new();
             let mut is_own = false;
             for message in control.drain() {
@@ -87,7 +87,7 @@ impl Queue {
                 }
             }
             // What others sent is theirs to send again.
-            let tag = tag_of_one(&record).filter(|_| is_own);
+            let tag = tag_of_one(&record[..length]).filter(|_| is_own);
             if let (Some(tag), Ok([connection])) = (tag, <[OwnedFd; 1]>::try_from(fds)) {
                 return Ok(Some((connection, tag)));
             }
