@@ -512,13 +512,15 @@ mod tests {
 
     #[test]
     fn stat_fields_behind_a_strange_program_name() {
-        let stat = b"12 (a) 9 (b) R 1 12 12 0 -1 4194308 0 0 0";
-        assert_eq!(stat_field(stat, 4), Some(1));
-        assert_eq!(is_exiting(stat), Some(true));
-        assert_eq!(
-            is_exiting(b"12 (a) R 1 12 12 0 -1 4194304 0 0 0"),
-            Some(false)
-        );
+        // The flags are the 9th field, what is pending the 31st.
+        let stat = |flags: u32, pending: u32| {
+            let zeros = " 0".repeat(21);
+            format!("12 (a) 9 (b) R 1 12 12 0 -1 {flags}{zeros} {pending} 0").into_bytes()
+        };
+        assert_eq!(stat_field(&stat(4194308, 0), 4), Some(1));
+        assert_eq!(is_exiting(&stat(4194308, 0)), Some(true));
+        assert_eq!(is_exiting(&stat(4194304, 0)), Some(false));
+        assert_eq!(is_exiting(&stat(4194304, 1 << 8)), Some(true));
         assert_eq!(is_exiting(b"12 (a) R 1"), None);
     }
 }
