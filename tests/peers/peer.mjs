@@ -15,16 +15,23 @@ class Incoming {
   }
 
   async recv(ms) {
-    this.next ??= this.iterator.next();
+    const next = (this.next ??= this.iterator.next());
     let timer;
     const late = new Promise((resolve) => {
       timer = setTimeout(resolve, ms, null);
     });
-    const settled = this.next.finally(() => {
+    let result = null;
+    try {
+      result = await Promise.race([next, late]);
+    } catch (error) {
       this.next = null;
-    });
-    const result = await Promise.race([settled, late]).finally(() => clearTimeout(timer));
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
     if (result === null) throw failure(ms === 0 ? 11 : 110, 'no message came');
+    // Whoever waited in vain leaves it to the next one, also if it comes between the two.
+    this.next = null;
     if (result.done) throw failure(108, 'retired or closed');
     return result.value;
   }

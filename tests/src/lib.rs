@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::Resource;
+
 /// A process that does what it is told.
 pub struct Peer {
     child: Child,
@@ -96,6 +98,10 @@ impl Peer {
     pub fn answer_if_alive(&mut self) -> Option<Answer> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("a pipe");
+        // What was killed while it answered has not answered.
+        if !line.ends_with('\n') {
+            return None;
+        }
         let line = line.trim_end();
         match line.split_once(' ').unwrap_or((line, "")) {
             ("", _) => None,
@@ -219,6 +225,19 @@ pub fn child_of(pid: i32) -> i32 {
         status.is_ok_and(|status| status.lines().any(|line| line == parent))
     };
     pids.find(is_child).expect("a child")
+}
+
+/// Sets the soft limit of another process. None: as high as its hard limit.
+pub fn set_soft_limit(pid: i32, resource: Resource, soft: Option<u64>) {
+    // Of another type in each C library.
+    let resource = resource as u32 as _;
+    // SAFETY: valid places for the old and the new limit. A process that has ended has none.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::prlimit(pid, resource, std::ptr::null(), &mut limit);
+        limit.rlim_cur = soft.unwrap_or(limit.rlim_max).min(limit.rlim_max);
+        libc::prlimit(pid, resource, &limit, std::ptr::null_mut());
+    }
 }
 
 /// A copy of a program where every user can execute it: the build folder may be closed to others.

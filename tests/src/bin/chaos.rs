@@ -26,8 +26,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use rustix::process::Resource;
 use sendfd_tests::passengers::{self, Passenger};
-use sendfd_tests::{Answer, Peer, signal, word};
+use sendfd_tests::{Answer, Peer, set_soft_limit, signal, word};
 
 /// How long processes do things to each other before the journals are compared.
 const ROUND: Duration = Duration::from_secs(10);
@@ -242,20 +243,6 @@ fn kill(pid: i32, signal: i32) {
     unsafe { libc::kill(pid, signal) };
 }
 
-/// The soft limit of another process's descriptors.
-fn set_limit(pid: i32, soft: u64) {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: valid pointers to structs.
-    unsafe {
-        libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut limit);
-        limit.rlim_cur = soft.min(limit.rlim_max);
-        libc::prlimit(pid, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut());
-    }
-}
-
 /// How the next life of a receiver's slot begins.
 enum Next {
     SameProcess,
@@ -432,11 +419,15 @@ impl Receiver<'_> {
         self.tight = true;
         let (fds, _) = self.actor.resources();
         let room = self.actor.rng.u64(..6);
-        set_limit(self.actor.peer.pid(), fds as u64 + room);
+        set_soft_limit(
+            self.actor.peer.pid(),
+            Resource::Nofile,
+            Some(fds as u64 + room),
+        );
         for _ in 0..self.actor.rng.u32(1..6) {
             self.receive(8, 5);
         }
-        set_limit(self.actor.peer.pid(), u64::MAX);
+        set_soft_limit(self.actor.peer.pid(), Resource::Nofile, None);
     }
 
     /// Writes down what came. Whether it was a message.

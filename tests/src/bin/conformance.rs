@@ -14,8 +14,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::Resource;
 use sendfd_tests::passengers::{self, Passenger};
-use sendfd_tests::{Answer, Peer, child_of, signal, word};
+use sendfd_tests::{Answer, Peer, child_of, set_soft_limit, signal, word};
 
 /// A way to ask for a path.
 const WAYS: [&str; 3] = ["", "pidfd", "name"];
@@ -539,7 +540,7 @@ fn full_table(
         .filter(|number| *number < 200)
         .max()
         .unwrap_or(0);
-    set_limit(pid, libc::RLIMIT_NOFILE, Some(low as u64 + 5));
+    set_soft_limit(pid, Resource::Nofile, Some(low as u64 + 5));
     let send = format!("send pid={pid} sig={sig} fds={number} tag=100 times=30 paths={way}");
     let sent = ask(sender, &send);
     let mut tags = Vec::new();
@@ -561,7 +562,7 @@ fn full_table(
             }
         }
     }
-    set_limit(pid, libc::RLIMIT_NOFILE, None);
+    set_soft_limit(pid, Resource::Nofile, None);
     must(receiver, "forget");
     result?;
     if tags != (100..130).collect::<Vec<u64>>() {
@@ -582,7 +583,7 @@ fn no_room_for_signals(
     let (pid, sig) = (receiver.pid, Mode::Signals.sig());
     // Without a tag, which the kernel's call does not carry.
     let send = format!("send pid={pid} sig={sig} fds={number}");
-    set_limit(pid, libc::RLIMIT_SIGPENDING, Some(0));
+    set_soft_limit(pid, Resource::Sigpending, Some(0));
     let sent = if kernel_has_the_call() {
         // There is no inbox: the sender is told.
         refused(sender, &send, &[libc::EAGAIN])
@@ -590,7 +591,7 @@ fn no_room_for_signals(
         (0..5).try_for_each(|_| ask(sender, &send).map(drop))
     };
     let early = receiver.peer.ask(format!("take sig={sig} ms=50"));
-    set_limit(pid, libc::RLIMIT_SIGPENDING, None);
+    set_soft_limit(pid, Resource::Sigpending, None);
     sent?;
     if !matches!(early, Answer::Error(libc::EAGAIN, _)) {
         return Err(format!("with room for none: {early:?}"));
@@ -603,23 +604,6 @@ fn no_room_for_signals(
     }
     must(receiver, "forget");
     Ok(())
-}
-
-/// Sets the soft limit of another process; None is its hard limit.
-fn set_limit(pid: i32, resource: libc::__rlimit_resource_t, soft: Option<u64>) {
-    // SAFETY: valid places for the old and the new limit.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        assert_eq!(
-            libc::prlimit(pid, resource, std::ptr::null(), &mut limit),
-            0
-        );
-        limit.rlim_cur = soft.unwrap_or(limit.rlim_max);
-        assert_eq!(
-            libc::prlimit(pid, resource, &limit, std::ptr::null_mut()),
-            0
-        );
-    }
 }
 
 /// Whether --tables was given.

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendfd_core::{
     Message, Paths, Port, Receiver, ReceiverOptions, SI_SENDFD, SendOptions, Target, TargetOptions,
     Wait, listen, probe, send_with, unlisten,
@@ -197,11 +198,11 @@ impl Peer {
                 Ok(String::new())
             }
             "nofile" => {
-                limit(libc::RLIMIT_NOFILE, number(words, "n", 0));
+                limit(Resource::Nofile, number(words, "n", 0));
                 Ok(String::new())
             }
             "sigpending" => {
-                limit(libc::RLIMIT_SIGPENDING, number(words, "n", 0));
+                limit(Resource::Sigpending, number(words, "n", 0));
                 Ok(String::new())
             }
             "fill" => {
@@ -402,7 +403,7 @@ impl Peer {
     fn take(&mut self, words: &[&str], sig: i32) -> Answer {
         let ms: u64 = number(words, "ms", 0);
         let wait = libc::timespec {
-            tv_sec: (ms / 1000) as libc::time_t,
+            tv_sec: (ms / 1000) as _,
             tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
         };
         // SAFETY: valid pointers; the kernel fills what it returns.
@@ -417,7 +418,7 @@ impl Peer {
         assert!(is_ours(info.si_code), "si_code {}", info.si_code);
         // SAFETY: the fields of a queued signal, and the descriptor that it gave to us.
         let (pid, uid, fd) = unsafe {
-            let value = info.si_value().sival_ptr as usize as i32;
+            let value = number_in(info.si_value());
             (info.si_pid(), info.si_uid(), OwnedFd::from_raw_fd(value))
         };
         let answer = format!("pid={pid} uid={uid} at={}", fd.as_raw_fd());
@@ -536,29 +537,20 @@ fn count() -> usize {
 }
 
 /// Sets the soft limit, so that a user who is not root can raise it again.
-fn limit(resource: libc::__rlimit_resource_t, n: u64) {
-    let mut limit = hard_limit(resource);
-    limit.rlim_cur = n;
-    limit.rlim_max = limit.rlim_max.max(n);
-    // SAFETY: a valid struct.
-    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
-}
-
-fn hard_limit(resource: libc::__rlimit_resource_t) -> libc::rlimit {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
+fn limit(resource: Resource, n: u64) {
+    let hard = getrlimit(resource).maximum.map(|hard| hard.max(n));
+    let limit = Rlimit {
+        current: Some(n),
+        maximum: hard,
     };
-    // SAFETY: a valid pointer.
-    assert_eq!(unsafe { libc::getrlimit(resource, &mut limit) }, 0);
-    limit
+    setrlimit(resource, limit).expect("allowed");
 }
 
 /// How many descriptors of a user may be in flight is the soft limit of the sender, for all its
 /// processes together: tests that run at the same time would exceed the usual 1,024.
 fn raise_limit_of_descriptors() {
-    let hard = hard_limit(libc::RLIMIT_NOFILE).rlim_max;
-    limit(libc::RLIMIT_NOFILE, hard.min(20_000));
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    limit(Resource::Nofile, hard.min(20_000));
 }
 
 /// Runs `f` in a child, which then ends without running anything of its parent's.
@@ -582,7 +574,21 @@ fn reap(pid: i32) -> i32 {
 }
 
 /// A seccomp filter that answers a call, as Docker's default does pidfd_getfd(2) (EPERM) or as an old
-/// kernel would (ENOSYS).
+/// kernel would (ENOSYS). The crate that makes filters knows these architectures alone.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+)))]
+fn refuse(_call: i64, _errno: u32) {
+    panic!("no filters on this architecture");
+}
+
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+))]
 fn refuse(call: i64, errno: u32) {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let arch = std::env::consts::ARCH
@@ -782,6 +788,12 @@ fn squat(pid: i32, sig: i32) -> Answer {
 
 static HANDLED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
 
+/// `sival_int`, which stands first in the union whatever the byte order.
+fn number_in(value: libc::sigval) -> i32 {
+    // SAFETY: the union is at least as large, and aligned for a pointer.
+    unsafe { (&raw const value).cast::<i32>().read() }
+}
+
 /// Whether a signal with this si_code carries a descriptor.
 fn is_ours(code: i32) -> bool {
     code == libc::SI_QUEUE || code == SI_SENDFD
@@ -800,7 +812,7 @@ extern "C" fn on_signal(_sig: i32, info: *mut libc::siginfo_t, _context: *mut li
     // SAFETY: the kernel passes a valid siginfo; tests raise one signal at a time, so the lock is
     // free and allocation harmless.
     let (code, pid, uid, value) = unsafe {
-        let value = (*info).si_value().sival_ptr as usize as i32;
+        let value = number_in((*info).si_value());
         ((*info).si_code, (*info).si_pid(), (*info).si_uid(), value)
     };
     HANDLED
@@ -870,12 +882,7 @@ fn signals(words: &[&str], sig: i32) -> Answer {
                 };
                 // SAFETY: the fields of a queued signal.
                 let (pid, uid, value) = unsafe { (info.si_pid(), info.si_uid(), info.si_value()) };
-                taken.push(describe(
-                    info.si_code,
-                    pid,
-                    uid,
-                    value.sival_ptr as usize as i32,
-                ));
+                taken.push(describe(info.si_code, pid, uid, number_in(value)));
             }
         }
         "signalfd" => {

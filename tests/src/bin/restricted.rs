@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 const WORDS: &str = "
@@ -55,8 +56,8 @@ fn restrict(word: &str) -> Answer {
     if let Some((name, value)) = word.split_once('=') {
         let value: u64 = value.parse()?;
         return match name {
-            "nofile" => limit(libc::RLIMIT_NOFILE, value),
-            "sigpending" => limit(libc::RLIMIT_SIGPENDING, value),
+            "nofile" => limit(Resource::Nofile, value),
+            "sigpending" => limit(Resource::Sigpending, value),
             "uid" => {
                 let uid = u32::try_from(value)?;
                 // SAFETY: plain calls; the list of groups is empty.
@@ -66,7 +67,7 @@ fn restrict(word: &str) -> Answer {
                     done(libc::setuid(uid))
                 }
             }
-            "memory" => limit(libc::RLIMIT_AS, value << 20),
+            "memory" => limit(Resource::As, value << 20),
             _ => Err("unknown".into()),
         };
     }
@@ -123,13 +124,12 @@ fn done(answer: i32) -> Answer {
     }
 }
 
-fn limit(resource: libc::__rlimit_resource_t, value: u64) -> Answer {
-    let limit = libc::rlimit {
-        rlim_cur: value,
-        rlim_max: value,
+fn limit(resource: Resource, value: u64) -> Answer {
+    let limit = Rlimit {
+        current: Some(value),
+        maximum: Some(value),
     };
-    // SAFETY: a valid limit.
-    done(unsafe { libc::setrlimit(resource, &limit) })
+    Ok(setrlimit(resource, limit)?)
 }
 
 fn refuse(calls: &[libc::c_long], action: SeccompAction) -> Answer {
