@@ -187,7 +187,7 @@ pub enum Cause {
     Interrupted,
     /// The inbox was shut down while waiting, by another thread of this process.
     ShutDown,
-    /// What the kernel answered: the errno.
+    /// What the kernel answered. An errno beside those above is told in words, and is EBADF or EOPNOTSUPP.
     Kernel(i32),
 }
 
@@ -273,7 +273,7 @@ impl Cause {
             Cause::TableFull | Cause::NeverFits { .. } | Cause::CutShort => Errno::MFILE,
             Cause::Interrupted => Errno::INTR,
             Cause::ShutDown | Cause::Retired => Errno::SHUTDOWN,
-            Cause::Kernel(errno) => Errno::from_raw_os_error(errno),
+            Cause::Kernel(errno) => of_the_table(Errno::from_raw_os_error(errno)),
         }
     }
 
@@ -462,7 +462,9 @@ impl fmt::Display for Cause {
             Cause::Retired => f.write_str("the receiver has retired, and nothing is left"),
             Cause::Interrupted => f.write_str("interrupted by a signal"),
             Cause::ShutDown => f.write_str("the inbox was shut down"),
-            Cause::Kernel(_) => write!(f, "the kernel answered: {}", self.errno()),
+            Cause::Kernel(errno) => {
+                write!(f, "the kernel answered: {}", Errno::from_raw_os_error(*errno))
+            }
         }
     }
 }
@@ -513,6 +515,31 @@ impl From<Error> for std::io::Error {
     }
 }
 
+/// Callers are promised the errnos of one table, and the kernel has more: what it answers beside them
+/// means that a descriptor is no longer what it was, or that this kernel, or what stands before it, does
+/// not offer what is needed. The words say what it was.
+fn of_the_table(errno: Errno) -> Errno {
+    match errno {
+        Errno::INVAL
+        | Errno::BADF
+        | Errno::SRCH
+        | Errno::CONNREFUSED
+        | Errno::PERM
+        | Errno::AGAIN
+        | Errno::TIMEDOUT
+        | Errno::TOOMANYREFS
+        | Errno::MFILE
+        | Errno::NFILE
+        | Errno::NOMEM
+        | Errno::MSGSIZE
+        | Errno::ADDRINUSE
+        | Errno::INTR
+        | Errno::SHUTDOWN => errno,
+        Errno::NOTSOCK => Errno::BADF,
+        _ => Errno::OPNOTSUPP,
+    }
+}
+
 impl From<Errno> for Cause {
     fn from(errno: Errno) -> Self {
         match errno {
@@ -539,6 +566,22 @@ mod tests {
         let text = "cannot send to process 7 at signal 64: the process lives but does not listen there (start the target's receiver first, or give a timeout to wait for it)";
         assert_eq!(format!("{error:?}"), text);
         assert_eq!(format!("{error}"), text);
+    }
+
+    #[test]
+    fn what_the_kernel_says_beside_the_table_is_told_in_words() {
+        for (answered, told) in [
+            (Errno::NFILE, Errno::NFILE),
+            (Errno::NOTSOCK, Errno::BADF),
+            (Errno::LOOP, Errno::OPNOTSUPP),
+        ] {
+            let error = Error::new(Attempt::Detect, answered.into());
+            assert_eq!(error.raw_os_error(), told.raw_os_error());
+            assert!(
+                format!("{error}").contains(&answered.to_string()),
+                "{error}"
+            );
+        }
     }
 
     #[test]

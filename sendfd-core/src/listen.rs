@@ -27,6 +27,10 @@ const AGENT_STACK: usize = 128 * 1024;
 /// How long the agent waits before it tries again what there was no room for.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// Where its descriptors were closed behind its back, nothing wakes the agent that is to end: it looks so
+/// often by itself.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// `si_code` of a signal that the kernel's own call sent. Above zero: no process can send such a one to
 /// another.
 pub const SI_SENDFD: i32 = 0x81;
@@ -71,7 +75,8 @@ pub fn listen(port: Port) -> Result<()> {
 /// Ends signal mode at `port`. What an agent has not raised a signal for is closed; signals that are
 /// already queued stay, and their descriptors are the process's.
 ///
-/// Waits for the agent, if there is one, which takes no longer than a moment. Not for use in a signal handler.
+/// Waits for the agent, if there is one, which takes no longer than a moment, or some seconds where the program has closed
+/// descriptors of the library. Not for use in a signal handler.
 ///
 /// # Errors
 /// - `EINVAL`: the process is not in signal mode there.
@@ -120,12 +125,13 @@ fn run(sig: i32, receiver: &Receiver, ending: &AtomicBool) {
     // Used again for each message, so that this allocates nothing once it is warm.
     let mut message = Message::default();
     while !ending.load(Ordering::Relaxed) {
-        match receiver.recv_into(&mut message, Wait::Forever) {
+        match receiver.recv_into(&mut message, Wait::For(LOOK)) {
             Ok(()) => {
                 for fd in message.fds.drain(..) {
                     deliver(sig, message.sender, fd, ending);
                 }
             }
+            Err(error) if error.cause() == Cause::NeverCame => {}
             // A full table, above all. The message stays where it is.
             Err(_) => thread::sleep(RETRY),
         }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals};
 use rustix::io::{Errno, write};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::Resource;
 
 use crate::error::Cause;
 use crate::sys;
@@ -17,7 +17,7 @@ use crate::sys;
 /// - [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), "File sealing"
 pub(crate) fn seal(data: &[u8]) -> Result<OwnedFd, Cause> {
     // Beyond RLIMIT_FSIZE, writing raises SIGXFSZ, which kills a process that never thought of files.
-    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    let limit = sys::soft_limit(Resource::Fsize).unwrap_or(u64::MAX);
     if data.len() as u64 > limit {
         return Err(Cause::AboveFileSize(data.len()));
     }

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::Resource;
 
 use crate::limits::MAX_FDS;
 use crate::sys;
@@ -64,10 +64,19 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Where nothing is known: each record is looked at before it is taken.
+    const UNSEEN: Table = Table {
+        limit: u64::MAX,
+        open: None,
+        age: 0,
+    };
+
     /// The state at the time `now`, counted if that can show room and the last count is old.
     #[inline]
     fn at(now: u64) -> Self {
-        let limit = own_limit();
+        let Some(limit) = own_limit() else {
+            return Table::UNSEEN;
+        };
         if limit < MARGIN + MAX_FDS as u64 {
             return Table {
                 limit,
@@ -91,12 +100,14 @@ impl Table {
 
     /// The state now, which is counted in any case.
     pub(crate) fn counted_now() -> Self {
-        let table = Table {
-            limit: own_limit(),
-            open: None,
-            age: 0,
-        };
-        table.recounted(sys::nanoseconds())
+        match own_limit() {
+            Some(limit) => Table {
+                limit,
+                ..Table::UNSEEN
+            }
+            .recounted(sys::nanoseconds()),
+            None => Table::UNSEEN,
+        }
     }
 
     #[cold]
@@ -148,12 +159,9 @@ impl Table {
 }
 
 /// RLIMIT_NOFILE, which another process may change at any time.
-///
-/// # References
-/// - [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)
 #[inline]
-fn own_limit() -> u64 {
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+fn own_limit() -> Option<u64> {
+    sys::soft_limit(Resource::Nofile)
 }
 
 #[cfg(test)]

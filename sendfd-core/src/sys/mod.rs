@@ -18,6 +18,7 @@ use std::ptr;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::path;
+use rustix::process::Resource;
 
 use crate::credentials::Credentials;
 
@@ -197,6 +198,28 @@ pub(crate) fn memfd(name: impl path::Arg + Copy, flags: MemfdFlags) -> Result<Ow
         Err(Errno::INVAL) => memfd_create(name, flags),
         answer => answer,
     }
+}
+
+// ---------------------------------------------------------------- limits
+
+/// What this process may have of `resource` now; `u64::MAX` is without a limit. None: a sandbox does
+/// not let it ask.
+///
+/// # References
+/// - [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html)
+#[inline]
+pub(crate) fn soft_limit(resource: Resource) -> Option<u64> {
+    // SAFETY: zero is a value of both fields, and the number is one that the kernel knows.
+    let mut limit: libc::rlimit = unsafe { mem::zeroed() };
+    // SAFETY: a valid pointer.
+    let answer = unsafe { libc::getrlimit(resource as u32 as _, &raw mut limit) };
+    // As wide as an unsigned long.
+    #[allow(clippy::useless_conversion)]
+    (answer == 0).then_some(if limit.rlim_cur == libc::RLIM_INFINITY {
+        u64::MAX
+    } else {
+        limit.rlim_cur.into()
+    })
 }
 
 // ---------------------------------------------------------------- the clock
