@@ -22,7 +22,7 @@ WORKERS = \
 EVIDENCE = conformance faults chaos model fuzz-parsers
 
 .PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
-    bench bench-pool bench-kernel header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
+    bench bench-pool bench-kernel servers header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
 	@echo 'make demo        hand real TCP connections to workers in several languages'
@@ -38,6 +38,7 @@ help:
 	@echo 'make fuzz-parsers SECS=60    whatever others may write, read by each parser, by libFuzzer'
 	@echo 'make bench       timings against other ways, as ratios'
 	@echo 'make bench-pool  the pool against other ways to have several workers'
+	@echo 'make servers     real servers restarted under load, and a control: the table of docs/servers.md'
 	@echo 'make bench-kernel    the system call against SCM_RIGHTS, in instructions'
 	@echo 'make install     the command and the C library with its headers, with PREFIX and DESTDIR'
 	@echo 'make install-cli     the command alone, its man pages and completions'
@@ -147,6 +148,9 @@ bench-pool: demo-parts
 	$(CARGO) build --release -p sendfd-cli --example bench-server
 	.venv/bin/python tests/bench/pool/bench.py --sendfd $(target)/release/sendfd \
 	    --server $(target)/release/examples/bench-server $(if $(SVG),--svg $(SVG))
+
+servers: bindings
+	.venv/bin/python tests/bench/servers/servers.py --write docs/servers.md
 
 lint: need-rust need-python need-node
 	$(CARGO) fmt --all -- --check
