@@ -8,6 +8,14 @@ REQUESTS ?= 5000
 
 export PREFIX DESTDIR
 
+# V=1 shows what is done and every test; without it, what failed.
+override V := $(filter-out 0,$(V))
+export V
+Q := $(if $(V),,@)
+
+# The oldest Rust that builds the library, the command and the Python package.
+rust_oldest := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 # The workers of the demo: NAME=COMMAND. One more language is one more line.
@@ -22,7 +30,7 @@ WORKERS = \
 EVIDENCE = conformance faults chaos model fuzz-parsers
 
 .PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
-    bench bench-pool bench-kernel servers header install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
+    bench bench-pool bench-kernel servers header oldest install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
 	@echo 'make demo        hand real TCP connections to workers in several languages'
@@ -34,6 +42,7 @@ help:
 	@echo 'make model       the protocol of retire, reopen, fork and full tables, in every order of events'
 	@echo 'make test-kernel     build kernels with sendfd(2), and test it and the library in them'
 	@echo 'make lint        formatting, clippy, and what else reads code'
+	@echo 'make oldest      what is published, checked with the oldest Rust that it is said to need'
 	@echo 'make fuzz SECS=60    random sequences of calls of the C library'
 	@echo 'make fuzz-parsers SECS=60    whatever others may write, read by each parser, by libFuzzer'
 	@echo 'make bench       timings against other ways, as ratios'
@@ -45,15 +54,23 @@ help:
 	@echo 'make header      generate include/sendfd.h anew'
 	@echo 'make dist        the crates, the sources with all they need, their sums, into dist/ (docs/releasing.md)'
 	@echo 'make clean       remove all that was built'
+	@echo
+	@echo 'V=1 beside any of them shows the commands and every test.'
 
 # need PROGRAM,WHAT FOR: says what is missing instead of failing somewhere later.
 need = @command -v $(1) >/dev/null 2>&1 || { echo 'missing: $(1), $(2)' >&2; exit 1; }
 
 need-rust:
 	$(call need,$(CARGO),which builds the library (https://rustup.rs))
+	@have=$$($(CARGO) --version | sed -n '1s/^cargo \([0-9.]*\).*/\1/p'); \
+	printf '%s\n' $(rust_oldest) "$$have" | sort -V -c 2>/dev/null || \
+	    { echo "missing: Rust $(rust_oldest) or later; $(CARGO) is $$have (https://rustup.rs)" >&2; exit 1; }
 need-cc:
 	$(call need,$(or $(CC),cc),a C compiler)
 	$(call need,$(or $(CXX),c++),a C++ compiler)
+	$(call need,$(LD),which links the C library (package binutils on Debian))
+	$(call need,$(AR),for libsendfd.a (package binutils on Debian))
+	$(call need,$(or $(OBJCOPY),objcopy),for the C library (package binutils on Debian))
 
 need-python:
 	$(call need,$(PYTHON),for the Python package)
@@ -89,12 +106,12 @@ test: test-core test-cli test-c test-python test-node
 
 test-core: need-rust
 	@echo '== the library, across processes and users'
-	$(CARGO) test -p sendfd-core -p sendfd-tests -p sendfd-examples
+	$(Q)tests/quietly core $(CARGO) test -p sendfd-core -p sendfd-tests -p sendfd-examples
 
 test-cli: need-rust
 	@echo '== the command sendfd'
-	$(CARGO) build -p sendfd-examples
-	$(CARGO) test -p sendfd-cli
+	$(Q)$(CARGO) build $(if $(V),,--quiet) -p sendfd-examples
+	$(Q)tests/quietly command $(CARGO) test -p sendfd-cli
 
 test-c: need-rust need-cc
 	@echo '== the C library, its headers and its installation'
@@ -102,11 +119,11 @@ test-c: need-rust need-cc
 
 test-python: need-rust need-python
 	@echo '== the Python package'
-	$(MAKE) --no-print-directory -C bindings/python test
+	$(Q)$(MAKE) --no-print-directory -C bindings/python test
 
 test-node: need-rust need-node
 	@echo '== the Node package'
-	$(MAKE) --no-print-directory -C bindings/node test
+	$(Q)$(MAKE) --no-print-directory -C bindings/node test
 
 bindings: need-python need-node
 	$(MAKE) --no-print-directory -C bindings/python setup
@@ -158,6 +175,15 @@ lint: need-rust need-python need-node
 	$(MAKE) --no-print-directory -C bindings/python lint
 	$(MAKE) --no-print-directory -C bindings/node lint
 
+# What is published builds with the oldest Rust that it says: `rustup toolchain install $(rust_oldest)` brings it.
+oldest:
+	$(call need,rustup,which keeps the oldest Rust (https://rustup.rs))
+	@rustup run $(rust_oldest) rustc --version >/dev/null 2>&1 || \
+	    { echo 'missing: Rust $(rust_oldest): rustup toolchain install $(rust_oldest) --profile minimal' >&2; exit 1; }
+	@echo '== Rust $(rust_oldest)'
+	$(Q)CARGO_TARGET_DIR=$(target)/oldest rustup run $(rust_oldest) cargo check --quiet --locked \
+	    -p sendfd-core -p sendfd-capi -p sendfd-cli -p sendfd-python --features sendfd-core/tokio
+
 # packaging/dist PART makes one of its parts.
 dist: need-rust
 	@packaging/dist
@@ -183,6 +209,5 @@ uninstall-cli:
 	@$(MAKE) --no-print-directory -C sendfd-cli uninstall
 
 clean:
-	$(CARGO) clean
-	rm -rf build .venv
-	$(MAKE) --no-print-directory -C bindings/node clean
+	rm -rf build dist .venv $(target)
+	@$(MAKE) --no-print-directory -C bindings/node clean
