@@ -53,7 +53,7 @@ pub(crate) unsafe fn size<T: Growing>(at: *const T) -> Result<usize> {
     // SAFETY: not null, aligned, and by the contract at least as long as a u32, with which a Growing starts.
     let size = unsafe { at.cast::<u32>().read() } as usize;
     // The size of such a struct is a multiple of its first field's.
-    if !(T::FIRST..=MAX_STRUCT).contains(&size) || !size.is_multiple_of(size_of::<u32>()) {
+    if !(T::FIRST..=MAX_STRUCT).contains(&size) || size % size_of::<u32>() != 0 {
         return Err(INVALID);
     }
     if let Some(unknown) = size.checked_sub(size_of::<T>()) {

@@ -156,7 +156,7 @@ impl Room for Lent {
         self::needs(message, incoming.fds.len(), incoming.data.len());
         message.tag = incoming.tag;
         message.path = incoming.path as u32;
-        message.pid = incoming.sender.pid.cast_signed();
+        message.pid = incoming.sender.pid as i32;
         message.uid = incoming.sender.uid;
         message.gid = incoming.sender.gid;
         for (index, fd) in incoming.fds.enumerate() {
@@ -495,7 +495,7 @@ impl Room for One {
         self.fd = incoming.fds.next();
         self.sender.path = incoming.path as u32;
         self.sender.tag = incoming.tag;
-        self.sender.pid = incoming.sender.pid.cast_signed();
+        self.sender.pid = incoming.sender.pid as i32;
         self.sender.uid = incoming.sender.uid;
         self.sender.gid = incoming.sender.gid;
     }

@@ -20,7 +20,7 @@ pub(crate) fn inherited() -> Result<Vec<(String, OwnedFd)>> {
     let mut names = names.split(':');
     (0..count)
         .map(|nth| {
-            let number = FIRST + nth.cast_signed();
+            let number = FIRST + nth as i32;
             let name = names.next().filter(|name| !name.is_empty());
             let name = name.map_or_else(|| format!("LISTEN_FDS {nth}"), str::to_owned);
             let fd = sys::inherited(number).map_err(|error| {

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use clap::ArgMatches;
@@ -102,7 +103,7 @@ fn execute(
         return Failure::system(format!("cannot put a descriptor at its number: {error}"));
     }
     let error = command.exec();
-    let program = command.get_program().display();
+    let program = Path::new(command.get_program()).display();
     match error.kind() {
         std::io::ErrorKind::NotFound => Failure::new(Code::NotFound, format!("{program}: {error}")),
         _ => Failure::new(

@@ -73,7 +73,7 @@ fn collect(args: &SendArgs, order: &ArgMatches) -> Result<Vec<OwnedFd>> {
 
 /// A duplicate of what another process has open at `number`.
 fn from(pid: u32, number: i32) -> Result<OwnedFd> {
-    let Some(process) = Pid::from_raw(pid.cast_signed()) else {
+    let Some(process) = Pid::from_raw(pid as i32) else {
         return Err(Failure::usage("a pid is positive"));
     };
     let pidfd = pidfd_open(process, PidfdFlags::empty()).map_err(|errno| {

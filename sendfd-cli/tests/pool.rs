@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -184,82 +184,6 @@ fn what_a_killed_worker_had_not_taken_goes_to_others() {
         );
     }
     pool.ends_with("12 accepted, 12 handed over, 0 lost, 0 killed unfinished");
-}
-
-/// By name, the queue is in the worker alone.
-#[test]
-fn what_a_killed_worker_had_not_taken_is_counted_where_its_queue_cannot_be_held() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let gate = folder.path().join("gate");
-    let closed = format!("closed={}", worker(&format!("gate {}", gate.display())));
-    let open = format!("open={}", worker(""));
-    let mut command = sendfd(&[
-        "pool", "--listen", ANY, "--worker", &closed, "--worker", &open,
-    ]);
-    let mut pool = Pool::of(command.env("SENDFD_PATHS", "name"));
-    let address = pool.address(0);
-    pool.ready(2);
-    let line = pool.line("worker closed: process ");
-    let victim = line.split(' ').nth(4).and_then(|pid| pid.parse().ok());
-    let clients: Vec<TcpStream> = (0..4)
-        .map(|_| TcpStream::connect(&address).expect("it listens"))
-        .collect();
-    // Every other one waits for the one that takes nothing. The others are answered.
-    let answered = clients.iter().skip(1).step_by(2);
-    let answered = answered.map(|client| read(client.try_clone().expect("a duplicate")));
-    assert_eq!(answered.count(), 2);
-    kill(victim.unwrap_or_else(|| panic!("{line}")), Signal::KILL);
-    pool.line("worker closed: up to 2 connections that process ");
-    pool.ends_with("4 accepted, 4 handed over, 0 lost, 0 killed unfinished, up to 2 not taken");
-}
-
-#[test]
-fn a_log_that_nobody_reads_stops_nobody() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("socket").display().to_string();
-    let script = format!(
-        "yes 'a line that nobody reads' | head -n 100000 >&2; exec {}",
-        worker("")
-    );
-    let noisy = format!("sh -c \"{script}\"");
-    let mut pool = sendfd(&["pool", "--listen", &socket, "--worker", &noisy])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
-    let end = Instant::now() + LIMIT;
-    while try_to_ask(&socket).is_err() {
-        assert!(Instant::now() < end, "it does not answer");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    kill(pool.id(), Signal::TERM);
-    assert!(pool.wait().expect("ours").success());
-}
-
-/// What the kernel has accepted for it is the pool's to serve, however few descriptors it has.
-#[test]
-fn draining_accepts_all_that_waits_also_where_descriptors_are_few() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let gate = folder.path().join("gate");
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 60; exec \"$@\"", "sh"]);
-    command.args([env!("CARGO_BIN_EXE_sendfd"), "pool", "--listen", ANY]);
-    command.args(["--worker", &worker(&format!("gate {}", gate.display()))]);
-    let mut pool = Pool::of(&mut command);
-    let address = pool.address(0);
-    pool.ready(1);
-    let clients: Vec<TcpStream> = (0..100)
-        .map(|_| TcpStream::connect(&address).expect("the kernel accepts"))
-        .collect();
-    pool.line("clients wait");
-    pool.signal(Signal::TERM);
-    pool.line("draining");
-    std::fs::write(&gate, "").expect("written");
-    for client in clients {
-        assert_eq!(read(client)[3], "tag=0");
-    }
-    pool.line("100 accepted, 100 handed over, 0 lost");
-    assert!(pool.child.wait().expect("ours").success());
 }
 
 #[test]

@@ -12,9 +12,9 @@ pub fn parse(bytes: &[u8]) {
     address::fuzz(bytes);
     process::fuzz(bytes);
     admission::fuzz(bytes);
-    if let Ok(text) = std::str::from_utf8(bytes)
-        && let Ok(port) = text.parse::<signal::Port>()
-    {
-        assert_eq!(port.to_string().parse(), Ok(port), "{text:?}");
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Ok(port) = text.parse::<signal::Port>() {
+            assert_eq!(port.to_string().parse(), Ok(port), "{text:?}");
+        }
     }
 }

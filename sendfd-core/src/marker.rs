@@ -117,8 +117,10 @@ pub(crate) fn find<T>(
             break;
         }
         let entry = entry.map_err(Missing::Unreadable)?;
-        let is_number = !entry.file_name().to_bytes().starts_with(b".");
-        if is_number && let Some(found) = take(entry.file_name()).map_err(Missing::Unreadable)? {
+        if entry.file_name().to_bytes().starts_with(b".") {
+            continue;
+        }
+        if let Some(found) = take(entry.file_name()).map_err(Missing::Unreadable)? {
             return Ok(found);
         }
     }

@@ -53,9 +53,7 @@ impl Route {
     fn by(path: Path, process: &Seen<'_>, port: Port) -> Answer<Arc<Self>> {
         let identity = process.identity();
         let known = find(identity, port, path);
-        if let Some(route) = &known
-            && route.is_usable()
-        {
+        if let Some(route) = known.as_ref().filter(|route| route.is_usable()) {
             reach::check(&route.link, process, port.signal())?;
             return Ok(Arc::clone(route));
         }
@@ -83,10 +81,8 @@ impl Route {
             drop(routes);
             return Ok(route);
         }
-        if let Some(route) = &known
-            && route.adopt(&new.link)
-        {
-            return Ok(Arc::clone(route));
+        if let Some(route) = known.filter(|route| route.adopt(&new.link)) {
+            return Ok(route);
         }
         routes.push(Arc::downgrade(&new));
         Ok(new)

@@ -74,7 +74,12 @@ fn multiprocessing_pid(process: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
     // sentinel becomes readable. Ours keeps it until its end is collected.
     let method = popen.getattr_opt(intern!(py, "method"))?;
     let ours = method.is_some_and(|method| matches!(method.extract(), Ok("fork" | "spawn")));
-    if !ours && let Some(sentinel @ 0..) = number(intern!(py, "sentinel"))? {
+    let sentinel = if ours {
+        None
+    } else {
+        number(intern!(py, "sentinel"))?
+    };
+    if let Some(sentinel @ 0..) = sentinel {
         let mut fds = [PollFd::from_borrowed_fd(
             sys::borrow(sentinel),
             PollFlags::IN,

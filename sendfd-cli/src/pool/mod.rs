@@ -31,7 +31,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::activation;
 use crate::exit::{Failure, Result};
@@ -68,8 +68,6 @@ pub(crate) struct Pool {
     accepted: Cell<u64>,
     lost: Cell<u64>,
     unfinished: Cell<u64>,
-    /// At most so many were lost in queues that could not be held.
-    unread: Cell<u64>,
     /// Processes that have a successor and are finishing.
     retiring: RefCell<Vec<JoinHandle<()>>>,
     draining: watch::Sender<bool>,
@@ -88,7 +86,6 @@ pub(crate) fn run(args: PoolArgs) -> Result<()> {
     let result = LocalSet::new().block_on(&runtime, serve(config, inherited, worker_limit));
     // Nothing waits for what a stranger may still hold open, such as a worker's output.
     runtime.shutdown_background();
-    log::flush();
     result
 }
 
@@ -142,7 +139,6 @@ async fn serve(
         accepted: Cell::new(0),
         lost: Cell::new(0),
         unfinished: Cell::new(0),
-        unread: Cell::new(0),
         retiring: RefCell::default(),
         draining: watch::channel(false).0,
         started: Instant::now(),
@@ -336,7 +332,10 @@ impl Pool {
             let ready = tokio::select! {
                 ready = socket.readable() => ready,
                 _ = draining.wait_for(|draining| *draining) => {
-                    self.accept_what_is_left(socket.get_ref(), index).await;
+                    // Those that the kernel has accepted for us: nobody else would get them.
+                    while let Ok(connection) = listener::accept(socket.get_ref(), index) {
+                        self.take(connection);
+                    }
                     return;
                 }
             };
@@ -364,21 +363,6 @@ impl Pool {
                 }
             }
             tokio::task::yield_now().await;
-        }
-    }
-
-    /// Those that the kernel has accepted for us: nobody else would get them.
-    async fn accept_what_is_left(&self, socket: &OwnedFd, index: usize) {
-        loop {
-            match listener::accept(socket, index) {
-                Ok(connection) => self.take(connection),
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
-                    // Workers take what waits, and then there is room.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(_) => return,
-            }
         }
     }
 
@@ -476,17 +460,11 @@ impl Pool {
     async fn drain(&self, acceptors: Vec<JoinHandle<()>>, places: Vec<JoinHandle<()>>) {
         note("draining");
         self.draining.send_replace(true);
-        let end = tokio::time::Instant::now() + self.config.drain;
-        for (mut acceptor, listener) in acceptors.into_iter().zip(&self.listeners) {
+        for acceptor in acceptors {
             self.room.notify_waiters();
-            if timeout_at(end, &mut acceptor).await.is_err() {
-                acceptor.abort();
-                trouble(format!(
-                    "what still waited at {} could not be accepted in time",
-                    listener.address
-                ));
-            }
+            let _ = timeout(self.config.drain, acceptor).await;
         }
+        let end = tokio::time::Instant::now() + self.config.drain;
         while !self.waiting.borrow().is_empty() && tokio::time::Instant::now() < end {
             self.work.notify_one();
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -513,12 +491,8 @@ impl Pool {
 
     fn report(&self) {
         let handed = self.slots.iter().map(Slot::kept).sum::<u64>();
-        let unread = match self.unread.get() {
-            0 => String::new(),
-            count => format!(", up to {count} not taken by workers that died"),
-        };
         note(format!(
-            "{} accepted, {handed} handed over, {} lost, {} killed unfinished{unread}",
+            "{} accepted, {handed} handed over, {} lost, {} killed unfinished",
             self.accepted.get(),
             self.lost.get(),
             self.unfinished.get()

@@ -30,7 +30,7 @@ impl Queue {
     /// That of the inbox which process `pid`, a child that nobody has waited for, has open at `port`.
     /// Nothing where it may not be fetched.
     pub(crate) fn of(pid: u32, port: Port) -> Option<Self> {
-        let process = Pid::from_raw(pid.cast_signed())?;
+        let process = Pid::from_raw(pid as i32)?;
         let pidfd = pidfd_open(process, PidfdFlags::empty()).ok()?;
         let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
         entries.flatten().find_map(|entry| {

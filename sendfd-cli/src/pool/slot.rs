@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use sendfd_core::{Cause, Path, SendOptions, Target};
+use sendfd_core::{Cause, SendOptions, Target};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::config::WorkerConfig;
@@ -48,8 +48,6 @@ pub(crate) struct Slot {
     pub(crate) handed: Cell<u64>,
     /// Of these, taken back because the worker had ended and not received them.
     pub(crate) returned: Cell<u64>,
-    /// How many of them it may not have received, where only this process's own end tells; see [`Unread`].
-    pub(crate) unread: Cell<Unread>,
     pub(crate) full: Cell<u64>,
     pub(crate) restarts: Cell<u64>,
     pub(crate) reloads: Cell<u64>,
@@ -67,22 +65,6 @@ pub(crate) enum Handed {
     Gone,
 }
 
-/// What waited in a worker's queue when it was last handed a connection, where the pool cannot hold the queue
-/// itself: what a process that is killed has not taken is lost with it then, and can only be counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Unread {
-    bytes: usize,
-    /// Of one connection, by the kernel's count.
-    each: usize,
-}
-
-impl Unread {
-    /// How many connections that is. The worker may have taken some of them since.
-    pub(crate) fn connections(self) -> u64 {
-        self.bytes.div_ceil(self.each.max(1)) as u64
-    }
-}
-
 impl Slot {
     pub(crate) fn new(name: String, config: WorkerConfig, orders: UnboundedSender<Order>) -> Self {
         Slot {
@@ -94,7 +76,6 @@ impl Slot {
             path: Cell::new("-"),
             handed: Cell::new(0),
             returned: Cell::new(0),
-            unread: Cell::default(),
             full: Cell::new(0),
             restarts: Cell::new(0),
             reloads: Cell::new(0),
@@ -119,20 +100,6 @@ impl Slot {
         queued.unwrap_or(0)
     }
 
-    fn look_at_queue(&self) {
-        if self.path.get() != Path::Name.as_str() {
-            return;
-        }
-        let bytes = self.queued();
-        let Unread { each, .. } = self.unread.get();
-        let each = if each == 0 {
-            bytes
-        } else {
-            each.min(bytes.max(1))
-        };
-        self.unread.set(Unread { bytes, each });
-    }
-
     /// Hands a connection over. On any other answer than yes it is still ours.
     pub(crate) fn hand(&self, connection: BorrowedFd<'_>, tag: u64, data: &[u8]) -> Handed {
         let answer = {
@@ -150,7 +117,6 @@ impl Slot {
         };
         let Err(error) = answer else {
             self.handed.set(self.handed.get() + 1);
-            self.look_at_queue();
             return Handed::Yes;
         };
         match error.raw_os_error() {

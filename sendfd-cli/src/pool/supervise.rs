@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::listener::Connection;
-use super::log::{self, note, trouble};
+use super::log::{note, trouble};
 use super::queue::Queue;
-use super::slot::{Slot, State, Unread};
+use super::slot::{Slot, State};
 use super::user::User;
 use super::{Pool, leftover};
 use crate::sys;
@@ -56,9 +56,6 @@ struct Process {
     ready_at: Option<u64>,
     /// What it receives from, where that can be held here, too.
     queue: Option<Queue>,
-    /// What it may not have taken, where the queue cannot be held. Nothing while it is in its place, which
-    /// knows.
-    unread: Option<Unread>,
 }
 
 /// How a process's time in its place ended.
@@ -117,7 +114,6 @@ pub(crate) async fn keep(
                 slot.reloads.set(slot.reloads.get() + 1);
                 deaths = 0;
                 if matches!(end, End::Retired) {
-                    process.unread = Some(slot.unread.take());
                     leave(&pool, index, process, Told::Nothing);
                 }
                 continue;
@@ -182,7 +178,7 @@ async fn live(
             match boot(pool, slot, process, orders).await {
                 Boot::Ready(target) => admit(pool, slot, process, target),
                 Boot::Ended(status) => {
-                    process.buried(pool, slot, false).await;
+                    process.buried(pool, slot).await;
                     let when = match process.ready_at {
                         Some(_) => "ended".to_owned(),
                         None => format!("ended before it opened a receiver on port {}", pool.port),
@@ -216,7 +212,7 @@ async fn live(
                 let is_done = status.as_ref().is_ok_and(ExitStatus::success) && process.has_served(slot);
                 let words = format!("worker {}: process {} ended: {}", slot.name, process.pid, words(&status));
                 if is_done { note(words) } else { trouble(words) }
-                process.buried(pool, slot, status.is_ok_and(|status| status.success())).await;
+                process.buried(pool, slot).await;
                 return if is_done { End::Done } else { End::Died };
             }
             order = orders.recv() => match order {
@@ -263,7 +259,6 @@ fn admit(pool: &Pool, slot: &Slot, process: &mut Process, target: Target) {
         target.path(),
         process.started.elapsed().as_secs_f32()
     ));
-    slot.unread.take();
     slot.path.set(target.path().as_str());
     slot.pid.set(process.pid);
     slot.target.replace(Some(target));
@@ -339,7 +334,6 @@ async fn reload(
     };
     match boot(pool, slot, &mut new, orders).await {
         Boot::Ready(target) => {
-            process.unread = Some(slot.unread.take());
             let old = std::mem::replace(process, new);
             admit(pool, slot, process, target);
             slot.reloads.set(slot.reloads.get() + 1);
@@ -348,7 +342,7 @@ async fn reload(
             true
         }
         Boot::Ended(status) => {
-            new.buried(pool, slot, false).await;
+            new.buried(pool, slot).await;
             failed(&format!("the new one ended: {status}"))
         }
         Boot::Late => {
@@ -393,10 +387,12 @@ async fn finish(pool: &Pool, slot: &Slot, process: &mut Process, told: Told) {
     if matches!(told, Told::ToStop) {
         process.signal(Signal::TERM);
     }
-    if let Ok(status) = timeout(pool.config.drain, process.child.wait()).await {
+    if timeout(pool.config.drain, process.child.wait())
+        .await
+        .is_ok()
+    {
         // What it started goes with it.
-        let ended_well = status.is_ok_and(|status| status.success());
-        process.buried(pool, slot, ended_well).await;
+        process.buried(pool, slot).await;
         return;
     }
     let open = leftover::connections(process.pid, &pool.listeners);
@@ -422,12 +418,11 @@ impl Process {
             started: Instant::now(),
             ready_at: None,
             queue: None,
-            unread: None,
         }
     }
 
     fn as_pid(&self) -> Option<Pid> {
-        Pid::from_raw(self.pid.cast_signed())
+        Pid::from_raw(self.pid as i32)
     }
 
     /// To the process alone: what it has started is its own to tell.
@@ -441,25 +436,16 @@ impl Process {
     async fn kill(&mut self, pool: &Pool, slot: &Slot) {
         self.signal(Signal::KILL);
         let _ = self.child.wait().await;
-        self.buried(pool, slot, false).await;
+        self.buried(pool, slot).await;
     }
 
     /// It has ended: what is left of its group goes with it, and what it had not taken to others.
-    async fn buried(&mut self, pool: &Pool, slot: &Slot, ended_well: bool) {
+    async fn buried(&mut self, pool: &Pool, slot: &Slot) {
         if let Some(pid) = self.as_pid() {
             let _ = kill_process_group(pid, Signal::KILL);
         }
         pool.guard.forget(self.pid);
         self.give_back(pool, slot).await;
-        let unread = self.unread.take().unwrap_or_else(|| slot.unread.take());
-        if !ended_well && self.ready_at.is_some() && unread.connections() > 0 {
-            let count = unread.connections();
-            pool.unread.set(pool.unread.get() + count);
-            trouble(format!(
-                "worker {}: up to {count} connections that process {} had not taken are lost with it: its queue cannot be held here, as it is reached by name",
-                slot.name, self.pid
-            ));
-        }
     }
 
     /// Whether it was handed anything.
@@ -541,6 +527,7 @@ pub(crate) fn start(pool: &Pool, slot: &Slot) -> std::io::Result<Child> {
 
 /// Passes on what a worker says, with its name in front.
 fn pass_on(name: &str, stream: Option<impl AsyncRead + Unpin + 'static>, is_error: bool) {
+    use std::io::Write as _;
     let Some(stream) = stream else { return };
     let name = name.to_owned();
     tokio::task::spawn_local(async move {
@@ -556,7 +543,11 @@ fn pass_on(name: &str, stream: Option<impl AsyncRead + Unpin + 'static>, is_erro
             }
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches(['\n', '\r']);
-            log::pass_on(&name, text, is_error);
+            let _ = if is_error {
+                writeln!(std::io::stderr(), "{name}: {text}")
+            } else {
+                writeln!(std::io::stdout(), "{name}: {text}")
+            };
         }
     });
 }

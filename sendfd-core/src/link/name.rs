@@ -27,16 +27,16 @@ pub(crate) fn reach_as(process: &Seen<'_>, sig: i32, uid: Option<u32>) -> Result
         sig,
     };
     let mut answer = connect_to(process, &here, uid);
-    if answer.as_ref().err() == Some(&Cause::NotListening)
+    if answer.as_ref().err() == Some(&Cause::NotListening) {
         // Most processes share a pid namespace; the others are known by another pid.
-        && let Some((namespace, pid)) = process.in_inner_namespace()
-    {
-        let there = Address {
-            namespace,
-            pid,
-            sig,
-        };
-        answer = connect_to(process, &there, uid);
+        if let Some((namespace, pid)) = process.in_inner_namespace() {
+            let there = Address {
+                namespace,
+                pid,
+                sig,
+            };
+            answer = connect_to(process, &there, uid);
+        }
     }
     if answer.as_ref().err() == Some(&Cause::NotListening) && uid.is_none() {
         if is_in_other_network(process) {

@@ -142,9 +142,8 @@ impl Inbox {
 
     /// A listener whose queue is empty, and that nobody can join any more.
     pub(crate) fn close_listener(&mut self, place: u32, set: &Set) {
-        if let Some(name) = self.names.get_mut(place as usize)
-            && let Some(listener) = name.listener.take()
-        {
+        let name = self.names.get_mut(place as usize);
+        if let Some(listener) = name.and_then(|name| name.listener.take()) {
             set.unwatch(&listener);
         }
     }

@@ -541,26 +541,27 @@ impl OpenPort {
     #[inline]
     fn fill(&mut self, most: usize) -> Answer<bool> {
         let source = self.current;
-        if let Source::Connection(id) = source
-            && self.connections.is_fresh(id)
-        {
-            let mut first = 0;
-            while let Some(older) = self.connections.older(id, first) {
-                if self.is_resting(Source::Connection(older)) {
-                    // It is not empty yet.
-                    self.rest(source)?;
-                    return Ok(false);
+        match source {
+            Source::Connection(id) if self.connections.is_fresh(id) => {
+                let mut first = 0;
+                while let Some(older) = self.connections.older(id, first) {
+                    if self.is_resting(Source::Connection(older)) {
+                        // It is not empty yet.
+                        self.rest(source)?;
+                        return Ok(false);
+                    }
+                    if self.fill_from(Source::Connection(older), 1)? {
+                        return Ok(true);
+                    }
+                    if self.turn == 0 {
+                        // It may not be empty yet.
+                        return Ok(false);
+                    }
+                    first = older + 1;
                 }
-                if self.fill_from(Source::Connection(older), 1)? {
-                    return Ok(true);
-                }
-                if self.turn == 0 {
-                    // It may not be empty yet.
-                    return Ok(false);
-                }
-                first = older + 1;
+                self.connections.ripen(id);
             }
-            self.connections.ripen(id);
+            _ => {}
         }
         self.fill_from(source, most)
     }
@@ -620,9 +621,7 @@ impl OpenPort {
         let record = &mut self.taken.room_for(1)[0];
         let wanted = gate::descriptors_of(record);
         record.close_fds();
-        if let Some(fds) = wanted
-            && !Table::counted_now().can_ever_hold(fds, OWN)
-        {
+        if let Some(fds) = wanted.filter(|fds| !Table::counted_now().can_ever_hold(*fds, OWN)) {
             self.drop_unread(source)?;
             return Err(Cause::NeverFits { fds }.into());
         }

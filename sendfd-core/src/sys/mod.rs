@@ -65,7 +65,7 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Er
     };
     socket_option(socket, libc::SO_PEERCRED, &mut peer)?;
     Ok(Credentials {
-        pid: peer.pid.cast_unsigned(),
+        pid: peer.pid as u32,
         uid: peer.uid,
         gid: peer.gid,
     })
@@ -175,7 +175,7 @@ pub(crate) fn descriptor_limit(pid: u32) -> Option<RawFd> {
     // SAFETY: asks only; the call fills `limit` when it succeeds.
     let limit = unsafe {
         let answer = libc::prlimit64(
-            pid.cast_signed(),
+            pid as i32,
             libc::RLIMIT_NOFILE,
             ptr::null(),
             limit.as_mut_ptr(),

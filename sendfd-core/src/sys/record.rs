@@ -201,7 +201,7 @@ impl Record {
                     (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
                         let sender = data.cast::<libc::ucred>().read_unaligned();
                         self.credentials = Some(Credentials {
-                            pid: sender.pid.cast_unsigned(),
+                            pid: sender.pid as u32,
                             uid: sender.uid,
                             gid: sender.gid,
                         });

@@ -76,9 +76,8 @@ pub(crate) fn expects_fd(sig: i32) -> Result<bool, Errno> {
 
 /// Takes the permission back. What was queued stays queued. Safe in a forked child.
 pub(crate) fn expect_no_fd(sig: i32) {
-    if let Ok(mut action) = action(sig)
-        && action.sa_flags & SA_EXPECTFD != 0
-    {
+    let expects = |action: &libc::sigaction| action.sa_flags & SA_EXPECTFD != 0;
+    if let Some(mut action) = action(sig).ok().filter(expects) {
         action.sa_flags &= !SA_EXPECTFD;
         let _ = set_action(sig, &action);
     }
@@ -163,7 +162,7 @@ pub(crate) fn queue_to_self(
         code: libc::SI_QUEUE,
         #[cfg(target_pointer_width = "64")]
         padding: 0,
-        pid: sender.pid.cast_signed(),
+        pid: sender.pid as i32,
         uid: sender.uid,
         value,
         rest: [0; QUEUED_INFO_REST],
