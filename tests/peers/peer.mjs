@@ -6,15 +6,23 @@ const receivers = new Map();
 const messages = [];
 let target = null;
 
-/** One after the other: an answer that came too late for its `recv` is the next one's. */
+/**
+ * One after the other: an answer that came too late for its `recv` is the next one's. What the library reports
+ * and then gets over by itself, a table that is full, is the answer to the `recv` that waits.
+ */
 class Incoming {
   constructor(sig) {
     this.receiver = new sendfd.Receiver(sig);
     this.iterator = this.receiver[Symbol.asyncIterator]();
     this.next = null;
+    this.tell = () => {};
+    this.receiver.on('error', (error) => this.tell(error));
   }
 
   async recv(ms) {
+    const reported = new Promise((_, reject) => {
+      this.tell = reject;
+    });
     const next = (this.next ??= this.iterator.next());
     let timer;
     const late = new Promise((resolve) => {
@@ -22,10 +30,11 @@ class Incoming {
     });
     let result = null;
     try {
-      result = await Promise.race([next, late]);
-    } catch (error) {
-      this.next = null;
-      throw error;
+      const failed = next.catch((error) => {
+        this.next = null;
+        throw error;
+      });
+      result = await Promise.race([failed, reported, late]);
     } finally {
       clearTimeout(timer);
     }

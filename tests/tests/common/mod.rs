@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
+use rustix::process::Resource;
 use sendfd_core::{Paths, Port};
-use sendfd_tests::{Peer, signal};
+use sendfd_tests::{Peer, set_soft_limit, signal};
 
 /// The paths that every kernel offers, and every receiver.
 pub const PATHS: [&str; 2] = ["pidfd", "name"];
@@ -215,20 +216,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Sets the soft limit of descriptors of a process; 0 is this one.
 pub fn limit_descriptors(pid: u32, count: u64) {
-    // SAFETY: valid places for the old and the new limit.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        let (pid, what) = (pid.cast_signed(), libc::RLIMIT_NOFILE);
-        assert_eq!(
-            libc::prlimit(pid, what, std::ptr::null(), &raw mut limit),
-            0
-        );
-        limit.rlim_cur = count.min(limit.rlim_max);
-        assert_eq!(
-            libc::prlimit(pid, what, &raw const limit, std::ptr::null_mut()),
-            0
-        );
-    }
+    set_soft_limit(pid.cast_signed(), Resource::Nofile, Some(count));
 }
 
 /// A socket that takes two minutes to close, for what it has sent is not read: and the end that does not
