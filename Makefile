@@ -29,7 +29,7 @@ WORKERS = \
 # The evidence: what is not a matter of seconds, and what needs every language at once.
 EVIDENCE = conformance faults chaos model fuzz-parsers
 
-.PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-kernel lint \
+.PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-pool test-kernel lint \
     bench bench-pool bench-kernel servers header oldest install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
@@ -102,7 +102,7 @@ demo-parts:
 	$(MAKE) --no-print-directory -C bindings/python setup
 	$(MAKE) --no-print-directory -C bindings/node setup
 
-test: test-core test-cli test-c test-python test-node
+test: test-core test-cli test-c test-python test-node test-pool
 
 test-core: need-rust
 	@echo '== the library, across processes and users'
@@ -124,6 +124,14 @@ test-python: need-rust need-python
 test-node: need-rust need-node
 	@echo '== the Node package'
 	$(Q)$(MAKE) --no-print-directory -C bindings/node test
+
+# One pool with a worker in each language.
+test-pool: need-rust need-cc bindings
+	@echo '== the pool, with workers in every language'
+	$(Q)$(CARGO) build $(if $(V),,--quiet) -p sendfd-examples
+	@$(MAKE) --no-print-directory -C sendfd-capi examples
+	$(Q)SENDFD_TEST_WORKERS="$$(printf '%s\n' $(subst /release/,/debug/,$(WORKERS)))" \
+	    tests/quietly pool $(CARGO) test -p sendfd-cli --test languages
 
 bindings: need-python need-node
 	$(MAKE) --no-print-directory -C bindings/python setup
