@@ -3,7 +3,7 @@
 
 use rustix::process::{geteuid, test_kill_process};
 
-use crate::credentials::OVERFLOW;
+use crate::credentials::{OVERFLOW, extents, maps_everybody};
 use crate::error::Cause;
 use crate::process::{self, Seen, read_file, told};
 use crate::sys::Namespace;
@@ -21,12 +21,15 @@ pub(crate) fn is_admitted(target: &Seen<'_>) -> Result<bool, Cause> {
     let is_one_of_its = own == users.real || own == users.saved;
     if is_same_namespace(target, here, there) {
         // The overflow user stands for everybody who has no number there, and is not accepted.
-        let is_somebody = own != OVERFLOW || is_mapped(here, own);
-        return Ok(is_somebody && (own == 0 || is_one_of_its));
+        return Ok(is_somebody(own.into(), here) && (own == 0 || is_one_of_its));
     }
     let map = Map(there);
     let own_there = map.inside(own);
-    let is_known = own != OVERFLOW && (own_there.is_some() || map.is_of_an_ancestor());
+    let is_known = own != OVERFLOW
+        && own_there.map_or_else(
+            || map.is_of_an_ancestor(),
+            |number| is_somebody(number, there),
+        );
     Ok(own_there == Some(0) || is_one_of_its && is_known)
 }
 
@@ -40,9 +43,10 @@ fn is_same_namespace(target: &Seen<'_>, here: &[u8], there: &[u8]) -> bool {
     }
 }
 
-/// Whether a user of this process's namespace has a number there.
-fn is_mapped(own_map: &[u8], user: u32) -> bool {
-    extents(own_map).any(|[inside, _, count]| (inside..inside + count).contains(&user.into()))
+/// Whether a number means one user, in a namespace with this map. The receiver cannot tell one who bears the number
+/// of those that have none from them.
+fn is_somebody(number: u64, map: &[u8]) -> bool {
+    number != u64::from(OVERFLOW) || maps_everybody(map)
 }
 
 /// The /proc/PID/uid_map of a process in another namespace, as this process reads it: its numbers, and
@@ -69,20 +73,10 @@ impl Map<'_> {
     }
 }
 
-/// Lines of three numbers: the first inside, the first outside, how many.
-fn extents(map: &[u8]) -> impl Iterator<Item = [u64; 3]> {
-    let lines = map.split(|byte| *byte == b'\n');
-    lines.filter_map(|line| {
-        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
-        let mut next = || words.next()?.parse::<u32>().ok().map(u64::from);
-        Some([next()?, next()?, next()?])
-    })
-}
-
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(map: &[u8]) {
     for user in [0, 1000, OVERFLOW, u32::MAX] {
-        is_mapped(map, user);
+        is_somebody(user.into(), map);
         Map(map).inside(user);
     }
     Map(map).is_of_an_ancestor();
@@ -111,10 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_mapped_where_all_are() {
-        assert!(is_mapped(b"0 0 4294967295\n", OVERFLOW));
-        assert!(!is_mapped(b"0 1000 1\n", OVERFLOW));
-        assert!(!is_mapped(b"", 0));
+    fn nobody_is_somebody_where_all_have_numbers() {
+        let nobody = u64::from(OVERFLOW);
+        assert!(is_somebody(nobody, b"0 0 4294967295\n"));
+        assert!(!is_somebody(nobody, b"65534 1000 1\n"));
+        assert!(!is_somebody(nobody, b""));
+        assert!(is_somebody(7, b""));
     }
 
     #[test]

@@ -20,3 +20,35 @@ pub struct Credentials {
 
 /// What the kernel shows for a user or group that has no number in a user namespace.
 pub(crate) const OVERFLOW: u32 = 65534;
+
+/// The lines of a uid_map: the first user inside, the first outside, how many.
+///
+/// # References
+/// - [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html)
+pub(crate) fn extents(map: &[u8]) -> impl Iterator<Item = [u64; 3]> {
+    let lines = map.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| {
+        let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+        let mut next = || words.next()?.parse::<u32>().ok().map(u64::from);
+        Some([next()?, next()?, next()?])
+    })
+}
+
+/// Whether they leave nobody out, so that [`OVERFLOW`] is an ordinary user.
+pub(crate) fn maps_everybody(map: &[u8]) -> bool {
+    // The highest number is no user.
+    extents(map).map(|[_, _, count]| count).sum::<u64>() >= u64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps() {
+        assert!(maps_everybody(b"         0          0 4294967295\n"));
+        assert!(maps_everybody(b"0 0 1000\n1000 1000 4294966295\n"));
+        assert!(!maps_everybody(b"0 100000 65536\n"));
+        assert!(!maps_everybody(b""));
+    }
+}

@@ -5,7 +5,8 @@
 //! not closed by its threads: a few threads of this file do it, which end when there is nothing left.
 //! What waits for them is bounded too; while there is no room, strangers are not looked at.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -225,20 +226,16 @@ pub(crate) fn release_in_parent() {
     CLOSER.release_after_fork(|_| ());
 }
 
-/// The threads do not exist in the child, and what they were to close is the parent's.
+/// The threads do not exist in the child. It has copies of what they were to close, of which it may be the last to
+/// have one: so it does not close them here either, but with the next that a thread of its own closes, or when
+/// it exits or executes another program. What was to be taken out of a queue is the parent's. Frees no memory.
 pub(crate) fn release_in_child() {
     CLOSER.release_after_fork(|closer| {
-        let jobs = std::mem::take(&mut closer.jobs);
-        for fd in jobs.iter().flat_map(|job| &job.fds) {
-            sys::close_forgotten(fd.as_raw_fd());
+        for job in &mut closer.jobs {
+            // Its socket is closed with its port.
+            mem::forget((job.unread.take(), job.done.take()));
         }
-        let unread = jobs.iter().filter_map(|job| job.unread.as_ref());
-        // The others are closed with their ports.
-        for Unread { socket, .. } in unread.filter(|of| Arc::strong_count(&of.socket) == 1) {
-            sys::close_forgotten(socket.as_raw_fd());
-        }
-        std::mem::forget(jobs);
-        closer.held = 0;
+        closer.held = closer.jobs.iter().map(|job| job.fds.len()).sum();
         closer.threads = 0;
     });
 }
