@@ -20,6 +20,10 @@ const _: () = assert!(SENDFD_SI_SENDFD == sendfd_core::SI_SENDFD);
 /// SENDFD_SI_SENDFD where the kernel did it, else SI_QUEUE. The pid says who sent, and is no address
 /// to answer to: by the time of an answer it may be another process's.
 ///
+/// With SI_QUEUE the kernel does not vouch for the number: whoever may signal the process (its own user
+/// and root) can send it the signal with one that was made up. What is not open and close-on-exec
+/// (fcntl(2), F_GETFD) was not delivered; a program that must know more uses a receiver.
+///
 /// Arrange for the signal before the call: install a handler (with SA_SIGINFO), or block it in all
 /// threads and take it with sigwaitinfo or a signalfd. A real-time signal that nobody asked for
 /// kills the process. Who sets another handler later calls this again. Tags and data do not arrive.

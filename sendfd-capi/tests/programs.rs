@@ -48,6 +48,7 @@ const TESTS: &[Test] = &[
     ("older_caller", || program("older_caller.c", &[])),
     ("newer_caller", || program("newer_caller.c", &[])),
     ("retire", || program("retire.c", &[])),
+    ("fork_handlers", || program("fork_handlers.c", &[])),
     ("fork_in_close", || program("fork_in_close.c", &[])),
     ("data", || program("data.c", &[])),
     ("flat", || program("flat.c", &[])),

@@ -585,6 +585,33 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_does_not_send_its_reader_to_the_probe_that_has_said_it() {
+        let denials = [
+            Denial::Seccomp,
+            Denial::Yama(1),
+            Denial::Ptrace,
+            Denial::Signal,
+            Denial::Name,
+        ];
+        let others = [
+            Cause::NotListening,
+            Cause::ListensNearby { sig: 64 },
+            Cause::AddressTaken { holder: 7 },
+            Cause::NotAccepted { uid: 7 },
+            Cause::QueueFull,
+            Cause::PathNotOffered(Paths::all()),
+            Cause::LaterVersion,
+            Cause::OtherNetwork,
+            Cause::NoProc,
+            Cause::MainThreadLeft,
+        ];
+        for cause in denials.map(Cause::NotPermitted).into_iter().chain(others) {
+            let text = Error::new(Attempt::Send { pid: 7, sig: 64 }, cause).to_string();
+            assert!(!text.contains("probe"), "{text}");
+        }
+    }
+
+    #[test]
     fn as_an_error_of_the_standard_library_it_keeps_the_errno() {
         let error = Error::new(Attempt::Detect, Cause::QueueFull);
         let error = std::io::Error::from(error);

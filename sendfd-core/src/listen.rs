@@ -40,6 +40,10 @@ pub const SI_SENDFD: i32 = 0x81;
 /// descriptor, close-on-exec, which the process now owns. `si_code` is [`SI_SENDFD`] where the kernel did
 /// it, else `SI_QUEUE`. The pid is no address to answer to: see [`Credentials::pid`].
 ///
+/// With `SI_QUEUE` the kernel does not vouch for the number: whoever may signal the process (its own user and
+/// root) can send it the signal with one that was made up. What is not open and close-on-exec was not
+/// delivered; a program that must know more uses a [`Receiver`].
+///
 /// It is for the process to handle the signal (with `SA_SIGINFO`, which tells it the number), or to block it in
 /// all threads and take it with `sigwaitinfo` or a signalfd. That must be arranged before this is called: a
 /// real-time signal that nobody asked for kills the process. A handler that is set later ends it: then

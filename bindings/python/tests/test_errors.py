@@ -150,6 +150,29 @@ def test_a_stranger_who_is_named(child: MakeChild) -> None:
             assert message.uid == message.gid == 65534
 
 
+def test_who_is_another_user_by_now_is_not_told_success(child: MakeChild) -> None:
+    # Opened as root, and in the cache as root; then the process gives its rights up.
+    need_root()
+    with sendfd.Receiver(SIG) as receiver:
+        peer = child(f"""
+target = sendfd.Target(os.getppid(), SIG)
+target.send(0)
+sendfd.send(os.getppid(), SIG, 0)
+{NOBODY}
+for send in (lambda: target.send(0), lambda: sendfd.send(os.getppid(), SIG, 0)):
+    try:
+        send()
+    except PermissionError:
+        print("refused", end=" ")
+        """)
+        assert peer.end() == "refused refused"
+        for message in receiver.recv_many(10, timeout=0):
+            message.close()
+            assert message.uid == 0
+        with pytest.raises(BlockingIOError):
+            receiver.recv(0)
+
+
 def test_too_many_in_flight(child: MakeChild) -> None:
     need_root()
     # Root is not limited; nobody is.

@@ -127,3 +127,19 @@ def test_the_payload_of_other_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     assert info is not None
     assert (info.sig, info.pid, info.fd) == (signal.SIGUSR1, os.getpid(), None)
+
+
+def test_a_number_that_was_made_up_is_not_believed(child: MakeChild) -> None:
+    # Sent as an attacker would: by sigqueue(3), with any number as the value.
+    one = child("""
+        import ctypes
+        libc = ctypes.CDLL(None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {SIG})
+        sendfd.listen(SIG)
+        own = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        for number in (-1, 900, 0, own):  # None, not open, not close-on-exec, and one to be believed.
+            libc.sigqueue(os.getpid(), SIG, ctypes.c_void_p(number & 0xFFFFFFFF))
+            print(sendfd.sigwaitinfo({SIG}).fd == own, end=" ")
+        sendfd.unlisten(SIG)
+    """)
+    assert one.end() == "False False False True"

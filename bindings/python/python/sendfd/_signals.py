@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import struct
 from collections.abc import Iterable
@@ -13,7 +14,14 @@ _SI_QUEUE = -1
 
 
 def _descriptor(code: int, value: int) -> int | None:
-    return value if code in (_SI_QUEUE, _sendfd.SI_SENDFD) and value >= 0 else None
+    if code == _SI_QUEUE:
+        # Whoever may signal this process can send any value. What is delivered is always close-on-exec.
+        try:
+            flags = fcntl.fcntl(value, fcntl.F_GETFD)
+        except (OSError, ValueError):
+            return None
+        return value if flags & fcntl.FD_CLOEXEC else None
+    return value if code == _sendfd.SI_SENDFD and value >= 0 else None
 
 
 class SignalInfo(NamedTuple):
@@ -23,7 +31,8 @@ class SignalInfo(NamedTuple):
     """The signal's number."""
     fd: int | None
     """Its value, si_value.sival_int: in signal mode, a descriptor that this process now owns. None
-    if the signal carries none."""
+    if the signal carries none, or a number that is not open and close-on-exec: on a kernel without
+    sendfd(2), whoever may signal this process can make one up."""
     pid: int
     """Who sent it. It is no address to answer to: by then it may be another process's."""
     uid: int
