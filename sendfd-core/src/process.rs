@@ -62,11 +62,12 @@ enum Exit {
     Whole,
 }
 
-/// What tells a process from a later one with the same pid.
+/// What tells a process from every other, also from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
+    pid: u32,
     /// The inode of its pidfd, unique for as long as the machine runs, since Linux 6.9; before,
-    /// the start time in clock ticks.
+    /// the start time in clock ticks, which processes that are started together share.
     unique: u64,
 }
 
@@ -168,6 +169,7 @@ impl Process {
     pub(crate) fn identity(&self) -> Identity {
         let inode = self.pidfd().and_then(pidfs_inode);
         Identity {
+            pid: self.pid(),
             unique: inode.or_else(|| self.start_time()).unwrap_or(0),
         }
     }
@@ -464,7 +466,7 @@ mod tests {
     fn this_process() {
         let own = Process::open(own_pid()).expect("this process");
         assert!(!own.has_exited());
-        assert_ne!(own.identity(), Identity { unique: 0 });
+        assert!(own.identity().is_known());
         assert_ne!(own.start_time(), None);
         let uid = rustix::process::getuid().as_raw();
         let users = own.look().expect("seen").users.expect("/proc");

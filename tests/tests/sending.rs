@@ -546,3 +546,21 @@ fn data_of_a_mebibyte_arrives_and_no_limit_of_files_kills_its_sender() {
         "{before:?} {after:?}"
     );
 }
+
+/// Without pidfds, as before Linux 5.3, and with pidfds that all look alike, as before 6.9, a process is known
+/// by when it was started: so are others that were started in the same moment.
+#[test]
+fn processes_that_started_together_are_told_apart() {
+    let sig = signal(0);
+    let mut sender = peer();
+    sender.ok(format!("refuse call=pidfd_open errno={}", libc::ENOSYS));
+    let mut targets: Vec<Peer> = (0..16).map(|_| peer()).collect();
+    for target in &mut targets {
+        target.ok(format!("open sig={sig}"));
+    }
+    for (tag, target) in targets.iter_mut().enumerate() {
+        sender.ok(format!("send pid={} sig={sig} tag={tag}", target.pid()));
+        let message = target.ok(format!("recv sig={sig} ms=20000"));
+        assert_eq!(word(&message, "tag"), tag.to_string());
+    }
+}

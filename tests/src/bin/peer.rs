@@ -229,6 +229,7 @@ impl Peer {
             "refuse" => {
                 let call = match option(words, "call") {
                     Some("memfd_create") => libc::SYS_memfd_create,
+                    Some("pidfd_open") => libc::SYS_pidfd_open,
                     None => libc::SYS_pidfd_getfd,
                     Some(call) => panic!("no such call here: {call}"),
                 };
