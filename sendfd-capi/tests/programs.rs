@@ -76,6 +76,7 @@ const TESTS: &[Test] = &[
     ("retire_by_name", || by_name("retire.c", &[])),
     ("data_by_name", || by_name("data.c", &[])),
     ("flat_by_name", || by_name("flat.c", &[])),
+    ("nothing_grows", || program("million.c", &["100000"])),
     ("fuzz", || program("fuzz.c", &["1", "60000"])),
     ("fuzz_by_name", || by_name("fuzz.c", &["2", "60000"])),
     ("memory_fuzz", || memory("fuzz.c", &["3", "3000"])),
