@@ -78,6 +78,9 @@ fn scenes() -> Vec<Scene> {
                 enosys,
             )
         },
+        // As before Linux 5.1.
+        scene("no pidfds, sender", &["pidfd-enosys"], &[], enosys),
+        scene("no pidfds, receiver", &[], &["pidfd-enosys"], FREE),
         scene("Docker's filter, sender", &["docker"], &[], eperm),
         scene("Docker's filter, receiver", &[], &["docker"], FREE),
         scene("Docker's filter, both", &["docker"], &["docker"], eperm),
@@ -120,6 +123,16 @@ fn scenes() -> Vec<Scene> {
 struct Language {
     name: String,
     command: Vec<String>,
+}
+
+impl Language {
+    /// Why it cannot be run behind `words`, where that is known.
+    fn lacks(&self, words: &[&str]) -> Option<&'static str> {
+        let emulated = self.command[0].contains("qemu-");
+        (emulated && words.contains(&"no-proc")).then_some(
+            "without /proc, qemu-user lacks the ioctl(2) that tells a process's pid namespace",
+        )
+    }
 }
 
 #[derive(Default)]
@@ -619,6 +632,10 @@ fn run(nth: usize, scene: &Scene, languages: &[Language], all: &[Passenger], tal
     };
     let mut receivers = Vec::new();
     for (at, language) in languages.iter().enumerate() {
+        if let Some(why) = language.lacks(scene.receiver) {
+            tally.skip(format!("{}: {}: {why}", scene.name, language.name));
+            continue;
+        }
         match open(language, scene.receiver, None, &[]) {
             Some(mut running) => {
                 must(&mut running, &format!("open sig={}", Mode::Receiver.sig()));
@@ -640,6 +657,10 @@ fn run(nth: usize, scene: &Scene, languages: &[Language], all: &[Passenger], tal
     for (from, language) in languages.iter().enumerate() {
         if receivers.is_empty() {
             return;
+        }
+        if let Some(why) = language.lacks(scene.sender) {
+            tally.skip(format!("{}: {}: {why}", scene.name, language.name));
+            continue;
         }
         let Some(mut sender) = open(language, scene.sender, scene.environment, all) else {
             tally.skip(format!(
