@@ -57,3 +57,60 @@ fn versions_agree() {
         );
     }
 }
+
+/// Names of environment variables that a line reads or sets, in any of our languages.
+fn variables(line: &str) -> impl Iterator<Item = &str> {
+    const BEFORE: [&str; 11] = [
+        "var(\"",
+        "var_os(\"",
+        "env(\"",
+        "env_remove(\"",
+        "environ[\"",
+        "environ['",
+        "environ.get(\"",
+        "environ.get('",
+        "process.env.",
+        "${",
+        "$",
+    ];
+    BEFORE.iter().flat_map(move |before| {
+        line.match_indices(before).filter_map(move |(at, _)| {
+            let rest = &line[at + before.len()..];
+            let end = rest.find(|letter: char| !letter.is_ascii_uppercase() && letter != '_');
+            let name = &rest[..end.unwrap_or(rest.len())];
+            name.starts_with("SENDFD_").then_some(name)
+        })
+    })
+}
+
+#[test]
+fn every_environment_variable_is_in_the_page() {
+    let output = Command::new("git")
+        .args(["ls-files"])
+        .current_dir(top())
+        .output();
+    let is_clone = output.as_ref().is_ok_and(|output| output.status.success());
+    if !sendfd_tests::has("git", is_clone) {
+        return;
+    }
+    let files = String::from_utf8(output.unwrap().stdout).unwrap();
+    let mut read = std::collections::BTreeSet::new();
+    for file in files
+        .lines()
+        .filter(|file| !file.ends_with(".md") && !file.ends_with(".patch"))
+    {
+        // What is no text holds none.
+        let Ok(text) = std::fs::read_to_string(top().join(file)) else {
+            continue;
+        };
+        read.extend(text.lines().flat_map(variables).map(str::to_owned));
+    }
+    let page = self::read("tests/README.md");
+    let told: std::collections::BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(['`', '=']).next())
+        .filter(|name| name.starts_with("SENDFD_"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(read, told, "what is used, and what tests/README.md says");
+}
