@@ -420,6 +420,25 @@ mod tests {
     }
 
     #[test]
+    fn one_call_receives_more_than_the_kernel_gives_at_once() {
+        // In a small table that is one, for each message is looked at first; in a large one it is 32.
+        let receiver = Receiver::open(Port::new(8).expect("a port")).expect("a receiver");
+        let options = TargetOptions::new().paths(Paths::PIDFD);
+        let target =
+            Target::open_with(process::own_pid(), receiver.port(), &options).expect("a target");
+        for tag in 0..45 {
+            target
+                .send(&[std::io::stdin().as_fd()], &SendOptions::new().tag(tag))
+                .expect("sent");
+        }
+        let mut rooms: Vec<Message> = (0..40).map(|_| Message::default()).collect();
+        assert_eq!(receiver.recv_many(&mut rooms, Wait::Never), Ok(40));
+        assert!(rooms.iter().map(|message| message.tag).eq(0..40));
+        assert_eq!(receiver.recv_many(&mut rooms, Wait::Never), Ok(5));
+        assert!(rooms[..5].iter().map(|message| message.tag).eq(40..45));
+    }
+
+    #[test]
     fn a_retired_receiver_gives_out_what_was_sent_and_then_ends() {
         let receiver = Receiver::open(Port::new(5).expect("a port")).expect("a receiver");
         let send =

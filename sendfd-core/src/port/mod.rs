@@ -124,6 +124,8 @@ pub(crate) struct OpenPort {
     turn: usize,
     /// How much of [`PORTION`] is left.
     portion: usize,
+    /// Whether the source had all records that were asked for last, and fewer were asked for than wanted.
+    may_have_more: bool,
     taken: Taken,
     gate: Gate,
     pace: Pace,
@@ -164,6 +166,7 @@ impl OpenPort {
             current: Source::Rx,
             turn: TURN,
             portion: 0,
+            may_have_more: false,
             taken: Taken::default(),
             gate: Gate::new(sig, uids),
             pace: Pace::default(),
@@ -303,9 +306,10 @@ impl OpenPort {
     fn look<R: Room>(&mut self, rooms: &mut [R], mut look: Look) -> Answer<usize> {
         self.portion = PORTION;
         loop {
-            match self.give(rooms) {
+            match self.give(rooms, true) {
                 Ok(0) => {}
-                result => return result,
+                Ok(given) => return Ok(self.go_on(rooms, given)),
+                Err(stop) => return Err(stop),
             }
             if look != Look::Elsewhere {
                 let ahead = if self.may_take_ahead() { AHEAD } else { 1 };
@@ -320,6 +324,32 @@ impl OpenPort {
         }
     }
 
+    /// Fills more of `rooms` where the source may have more: only so many were asked for as could be taken
+    /// at once. Answers how many are filled then.
+    #[inline]
+    fn go_on<R: Room>(&mut self, rooms: &mut [R], mut given: usize) -> usize {
+        while given < rooms.len() && self.may_have_more && self.taken.is_empty() {
+            match self.fill(rooms.len() - given) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Stop::Failed(cause @ Cause::NeverFits { .. })) => {
+                    self.owed = Some(cause);
+                    break;
+                }
+                // It is still so when the next call looks, or is over.
+                Err(_) => break,
+            }
+            match self.give(&mut rooms[given..], false) {
+                Ok(more) => given += more,
+                Err(stop) => {
+                    self.owe(stop);
+                    break;
+                }
+            }
+        }
+        given
+    }
+
     /// Where messages queue up, taking several at once is much cheaper. Nobody must be waiting for
     /// those that are not given out at once, for they leave the socket, which no longer wakes.
     #[inline]
@@ -328,14 +358,14 @@ impl OpenPort {
     }
 
     /// Gives out what was taken, in order, up to the first message that does not fit its room: an
-    /// error if that is the very first.
+    /// error if that is the very first of a call, for which `anew` says whether this is the beginning.
     #[inline]
-    fn give<R: Room>(&mut self, rooms: &mut [R]) -> Answer<usize> {
+    fn give<R: Room>(&mut self, rooms: &mut [R], anew: bool) -> Answer<usize> {
         if self.taken.has_aside() && self.give_aside(rooms)? {
             return Ok(1);
         }
         for (given, room) in rooms.iter_mut().enumerate() {
-            match self.give_one(room, given == 0) {
+            match self.give_one(room, anew && given == 0) {
                 Ok(true) => {}
                 Ok(false) => return Ok(given),
                 Err(stop) if given == 0 => return Err(stop),
@@ -594,6 +624,7 @@ impl OpenPort {
             }
         };
         self.pace.took(taken, wanted);
+        self.may_have_more = taken == wanted && wanted < most;
         if taken == 0 {
             return Ok(false);
         }
