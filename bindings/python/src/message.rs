@@ -273,6 +273,14 @@ impl Message {
         }
     }
 
+    /// `__del__` of the Python class, which is called for each message: nearly always all was taken.
+    fn _finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().slots().iter().any(Option::is_some) {
+            slf.call_method0(intern!(slf.py(), "_forgotten"))?;
+        }
+        Ok(())
+    }
+
     fn __enter__(slf: Py<Self>) -> Py<Self> {
         slf
     }

@@ -84,8 +84,9 @@ def test_one_that_cannot_be_reached_is_passed_over(
         """
     )
     leaderless.ready()
-    addresses = [(leaderless.process, SIG), (os.getpid(), receiver.sig)]
-    with sendfd.Targets(addresses, paths="pidfd") as targets:
+    with sendfd.Targets(paths="pidfd") as targets:
+        targets.add(leaderless.process, SIG)
+        targets.add(os.getpid(), SIG)
         for _ in range(3):
             assert targets.send(null, timeout=60).pid == os.getpid()
             receiver.recv(0).close()

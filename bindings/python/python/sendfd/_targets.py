@@ -42,9 +42,9 @@ class Targets:
 
     addresses are pairs of a pid (or a process object) and a signal. One whose queue is full is
     passed over; one that does not listen (it boots, or has retired), does not accept this process
-    or cannot be reached is left alone for a second while others take messages, and kept; only one that has
-    exited is dropped. So a living worker is never given up. add() and discard() change who belongs
-    to it.
+    or cannot be reached is left alone for a second while others take messages, and kept; only one
+    that has exited is dropped. So a living worker is never given up. add() and discard() change who
+    belongs to it.
 
     It owns up to two descriptors for each, and is a context manager that closes them. Threads may
     share it if they do not add or discard meanwhile.
