@@ -29,13 +29,14 @@ WORKERS = \
 # The evidence: what is not a matter of seconds, and what needs every language at once.
 EVIDENCE = conformance faults chaos model fuzz-parsers
 
-.PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-pool test-kernel lint \
+.PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-go test-pool test-kernel lint \
     bench bench-pool bench-kernel servers header oldest install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
 
 help:
 	@echo 'make demo        hand real TCP connections to workers in several languages'
 	@echo 'make demo SERVE=1    the same, and stay up until Ctrl-C'
 	@echo 'make test        all tests that need no kernel build'
+	@echo 'make test-go     the Go module, which needs Go'
 	@echo 'make conformance     every language to every language, also with something taken from them'
 	@echo 'make faults      every system call of the library fails once at each place'
 	@echo 'make chaos SECS=60   processes killed, stopped, forked, retired at random moments; nothing is lost'
@@ -132,6 +133,13 @@ test-pool: need-rust need-cc bindings
 	@$(MAKE) --no-print-directory -C sendfd-capi examples
 	$(Q)SENDFD_TEST_WORKERS="$$(printf '%s\n' $(subst /release/,/debug/,$(WORKERS)))" \
 	    tests/quietly pool $(CARGO) test -p sendfd-cli --test languages
+
+# Not in `test`, for Go is not needed for anything else.
+test-go: need-rust need-cc
+	$(call need,$(or $(GO),go),for the Go module)
+	$(call need,pkg-config,by which the Go module finds the C library)
+	@echo '== the Go module'
+	@$(MAKE) --no-print-directory -C bindings/go test
 
 bindings: need-python need-node
 	$(MAKE) --no-print-directory -C bindings/python setup

@@ -1,0 +1,3 @@
+module libsendfd/sendfd
+
+go 1.21
