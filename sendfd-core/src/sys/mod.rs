@@ -27,6 +27,8 @@ pub(crate) use lineage::{PerProcess, generation, own_pid};
 pub(crate) use lock::{AfterFork, Event, Guard, Lock};
 #[cfg(feature = "tokio")]
 pub(crate) use polled::polled;
+#[cfg(fuzzing)]
+pub(crate) use record::fuzz as fuzz_control;
 pub(crate) use record::{BATCH, ReceivedFds, Record, discard, receive, receive_many};
 pub(crate) use signals::{
     Disposition, disposition, expect_fd, expect_no_fd, expects_fd, is_blocked, queue_to_self,

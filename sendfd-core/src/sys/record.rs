@@ -2,6 +2,7 @@
 //! descriptors.
 
 use std::mem::{self, MaybeUninit};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{array, ptr, slice};
@@ -36,7 +37,7 @@ pub(crate) struct Record {
     control: Control,
     credentials: Option<Credentials>,
     /// Where in `control` the descriptors are that were not taken yet.
-    fds: std::ops::Range<usize>,
+    fds: Range<usize>,
     flags: i32,
 }
 
@@ -188,41 +189,75 @@ impl Record {
         // With MSG_TRUNC in the flags of the answer, `len` is still what was written.
         self.len = len.min(self.bytes.len());
         self.flags = message.msg_flags;
-        self.credentials = None;
-        self.fds = 0..0;
-        // SAFETY: the kernel wrote msg_controllen bytes of well-formed control messages at
-        // msg_control, which is `control`, 8-aligned; the macros stay within that length.
-        unsafe {
-            let mut header = libc::CMSG_FIRSTHDR(message);
-            while !header.is_null() {
-                let data = libc::CMSG_DATA(header);
-                let len = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                match ((*header).cmsg_level, (*header).cmsg_type) {
-                    (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
-                        let sender = data.cast::<libc::ucred>().read_unaligned();
-                        self.credentials = Some(Credentials {
-                            pid: sender.pid as u32,
-                            uid: sender.uid,
-                            gid: sender.gid,
-                        });
-                    }
-                    (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
-                        let at = data.offset_from(self.control.0.as_ptr().cast());
-                        let at = usize::try_from(at).unwrap_or(0);
-                        self.fds = at..at + len;
-                    }
-                    _ => {}
-                }
-                header = libc::CMSG_NXTHDR(message, header);
-            }
-        }
+        let len = (message.msg_controllen as usize).min(CONTROL_LEN);
+        // SAFETY: the kernel initialised that many bytes of `control`, which is where msg_control is.
+        let control = unsafe { slice::from_raw_parts(self.control.0.as_ptr().cast(), len) };
+        (self.credentials, self.fds) = read_control(control);
     }
+}
+
+/// What control messages hold: who sent them, and where the numbers of the descriptors are. The kernel
+/// makes them well-formed, and nothing here relies on that.
+///
+/// # References
+/// - [cmsg(3)](https://man7.org/linux/man-pages/man3/cmsg.3.html)
+#[inline]
+fn read_control(control: &[u8]) -> (Option<Credentials>, Range<usize>) {
+    // SAFETY: pure arithmetic on lengths.
+    let (head, step) = unsafe { (libc::CMSG_LEN(0) as usize, libc::CMSG_SPACE(0) as usize) };
+    let align = mem::align_of::<usize>();
+    let (mut credentials, mut fds) = (None, 0..0);
+    let mut at = 0;
+    while control.len() - at >= step {
+        // SAFETY: so many bytes are there.
+        let header = unsafe {
+            control
+                .as_ptr()
+                .add(at)
+                .cast::<libc::cmsghdr>()
+                .read_unaligned()
+        };
+        let len = header.cmsg_len as usize;
+        if len < head || len > control.len() - at {
+            break;
+        }
+        let data = at + head..at + len;
+        match (header.cmsg_level, header.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+                if data.len() >= mem::size_of::<libc::ucred>() =>
+            {
+                // SAFETY: so many bytes are there.
+                let sender = unsafe {
+                    let at = control.as_ptr().add(data.start);
+                    at.cast::<libc::ucred>().read_unaligned()
+                };
+                credentials = Some(Credentials {
+                    pid: sender.pid.cast_unsigned(),
+                    uid: sender.uid,
+                    gid: sender.gid,
+                });
+            }
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                let whole = data.len() / mem::size_of::<RawFd>() * mem::size_of::<RawFd>();
+                fds = data.start..data.start + whole;
+            }
+            _ => {}
+        }
+        at = (at + len.next_multiple_of(align)).min(control.len());
+    }
+    (credentials, fds)
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(control: &[u8]) {
+    let (_, fds) = read_control(control);
+    assert!(fds.end <= control.len() && fds.len() % mem::size_of::<RawFd>() == 0);
 }
 
 /// The descriptors of a [`Record`].
 pub(crate) struct ReceivedFds<'a> {
     control: &'a Control,
-    at: std::ops::Range<usize>,
+    at: Range<usize>,
 }
 
 impl Iterator for ReceivedFds<'_> {
@@ -376,4 +411,50 @@ pub(crate) fn receive_many(socket: BorrowedFd<'_>, records: &mut [Record]) -> Re
         record.store(&message.msg_hdr, message.msg_len as usize);
     }
     Ok(received)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(level: i32, kind: i32, data: &[u8], len: usize) -> Vec<u8> {
+        // SAFETY: all zero is a value of it.
+        let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
+        header.cmsg_level = level;
+        header.cmsg_type = kind;
+        header.cmsg_len = len as _;
+        // SAFETY: a struct of numbers, as bytes.
+        let mut bytes = unsafe {
+            let at = (&raw const header).cast::<u8>();
+            slice::from_raw_parts(at, mem::size_of_val(&header)).to_vec()
+        };
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    }
+
+    #[test]
+    fn what_is_not_whole_is_not_read() {
+        let head = mem::size_of::<libc::cmsghdr>();
+        let rights = message(libc::SOL_SOCKET, libc::SCM_RIGHTS, &[7; 12], head + 12);
+        assert_eq!(read_control(&rights).1, head..head + 12);
+        // Behind another one, and cut short anywhere.
+        let who = message(libc::SOL_SOCKET, libc::SCM_CREDENTIALS, &[0; 12], head + 12);
+        let both = [who.clone(), rights].concat();
+        assert_eq!(read_control(&both).1.len(), 12);
+        assert!(read_control(&both).0.is_some());
+        for end in 0..both.len() {
+            let (_, fds) = read_control(&both[..end]);
+            assert!(fds.end <= end && fds.len() % 4 == 0);
+        }
+        // Lengths that say less than a header, or more than there is.
+        for len in [0, 1, head - 1, 1 << 20, usize::MAX] {
+            let wrong = message(libc::SOL_SOCKET, libc::SCM_RIGHTS, &[0; 4], len);
+            assert_eq!(read_control(&wrong).1, 0..0);
+        }
+        let short = message(libc::SOL_SOCKET, libc::SCM_CREDENTIALS, &[0; 8], head + 8);
+        assert_eq!(read_control(&short).0, None);
+        let odd = message(libc::SOL_SOCKET, libc::SCM_RIGHTS, &[0; 7], head + 7);
+        assert_eq!(read_control(&odd).1, head..head + 4);
+    }
 }
