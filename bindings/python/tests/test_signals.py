@@ -137,7 +137,8 @@ def test_a_number_that_was_made_up_is_not_believed(child: MakeChild) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {SIG})
         sendfd.listen(SIG)
         own = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        for number in (-1, 900, 0, own):  # None, not open, not close-on-exec, and one to be believed.
+        # None, not open, not close-on-exec, and one to be believed.
+        for number in (-1, 900, 0, own):
             libc.sigqueue(os.getpid(), SIG, ctypes.c_void_p(number & 0xFFFFFFFF))
             print(sendfd.sigwaitinfo({SIG}).fd == own, end=" ")
         sendfd.unlisten(SIG)

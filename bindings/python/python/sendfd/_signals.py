@@ -15,7 +15,8 @@ _SI_QUEUE = -1
 
 def _descriptor(code: int, value: int) -> int | None:
     if code == _SI_QUEUE:
-        # Whoever may signal this process can send any value. What is delivered is always close-on-exec.
+        # Whoever may signal this process can send any value. What is delivered is always
+        # close-on-exec.
         try:
             flags = fcntl.fcntl(value, fcntl.F_GETFD)
         except (OSError, ValueError):
