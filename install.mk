@@ -3,6 +3,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 MANDIR ?= $(PREFIX)/share/man
 INSTALL ?= install
+# Of what is installed; STRIP= keeps the symbols, for who takes them out himself.
+STRIP ?= strip
+stripped = $(if $(STRIP),! command -v $(STRIP) >/dev/null || $(STRIP) --strip-unneeded $(1),:)
 
 # Before anything is built: whether what is there already of each place may be written to.
 may_install = for place in $(1); do \
