@@ -48,6 +48,10 @@ const TESTS: &[Test] = &[
     ("older_caller", || program("older_caller.c", &[])),
     ("newer_caller", || program("newer_caller.c", &[])),
     ("retire", || program("retire.c", &[])),
+    ("two_copies", || {
+        let library = library().display().to_string();
+        program("two_copies.c", &[&library])
+    }),
     ("fork_handlers", || program("fork_handlers.c", &[])),
     ("fork_in_close", || program("fork_in_close.c", &[])),
     ("data", || program("data.c", &[])),
