@@ -365,7 +365,7 @@ fn refusing(words: &[&str], errno: i32) -> std::process::Output {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
     let rules = [(libc::SYS_pidfd_getfd, vec![])].into_iter().collect();
     let arch = std::env::consts::ARCH.try_into().expect("known");
-    let refuse = SeccompAction::Errno(errno.cast_unsigned());
+    let refuse = SeccompAction::Errno(errno as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).expect("a filter");
     let program = BpfProgram::try_from(filter).expect("a program");
     let mut command = sendfd(words);

@@ -222,7 +222,7 @@ pub(crate) fn status(pool: &mut Pool) -> serde_json::Value {
 
 #[track_caller]
 pub(crate) fn kill(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(pid.cast_signed()).expect("a pid");
+    let pid = Pid::from_raw(pid as i32).expect("a pid");
     kill_process(pid, signal).expect("it lives");
 }
 

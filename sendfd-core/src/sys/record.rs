@@ -189,6 +189,8 @@ impl Record {
         // With MSG_TRUNC in the flags of the answer, `len` is still what was written.
         self.len = len.min(self.bytes.len());
         self.flags = message.msg_flags;
+        // A u32 with musl.
+        #[allow(clippy::unnecessary_cast)]
         let len = (message.msg_controllen as usize).min(CONTROL_LEN);
         // SAFETY: the kernel initialised that many bytes of `control`, which is where msg_control is.
         let control = unsafe { slice::from_raw_parts(self.control.0.as_ptr().cast(), len) };
@@ -217,6 +219,8 @@ fn read_control(control: &[u8]) -> (Option<Credentials>, Range<usize>) {
                 .cast::<libc::cmsghdr>()
                 .read_unaligned()
         };
+        // A u32 with musl.
+        #[allow(clippy::unnecessary_cast)]
         let len = header.cmsg_len as usize;
         if len < head || len > control.len() - at {
             break;
@@ -232,7 +236,7 @@ fn read_control(control: &[u8]) -> (Option<Credentials>, Range<usize>) {
                     at.cast::<libc::ucred>().read_unaligned()
                 };
                 credentials = Some(Credentials {
-                    pid: sender.pid.cast_unsigned(),
+                    pid: sender.pid as u32,
                     uid: sender.uid,
                     gid: sender.gid,
                 });
