@@ -27,7 +27,7 @@ WORKERS = \
     "node=node bindings/node/examples/pool/worker.mjs"
 
 # The evidence: what is not a matter of seconds, and what needs every language at once.
-EVIDENCE = conformance faults chaos model fuzz-parsers
+EVIDENCE = conformance faults chaos model sanitize fuzz-parsers
 
 .PHONY: $(EVIDENCE) bindings dist help demo demo-parts test fuzz test-core test-cli test-c test-python test-node test-go test-pool test-kernel lint \
     bench bench-pool bench-kernel servers header oldest install uninstall install-cli uninstall-cli clean need-rust need-cc need-python need-node
@@ -40,6 +40,7 @@ help:
 	@echo 'make conformance     every language to every language, also with something taken from them'
 	@echo 'make faults      every system call of the library fails once at each place'
 	@echo 'make chaos SECS=60   processes killed, stopped, forked, retired at random moments; nothing is lost'
+	@echo 'make sanitize    Miri, AddressSanitizer, ThreadSanitizer, a million hand-offs; PARTS=miri one of them'
 	@echo 'make model       the protocol of retire, reopen, fork and full tables, in every order of events'
 	@echo 'make test-kernel     build kernels with sendfd(2), and test it and the library in them'
 	@echo 'make lint        formatting, clippy, and what else reads code'
