@@ -141,9 +141,9 @@ fn an_answer_reaches_nobody_who_has_the_pid_by_then() {
         asking.child.kill().unwrap();
         asking.child.wait().unwrap();
         // Another program has its pid and listens where the broker does.
-        let heir = with_pid(pid.cast_signed(), || {
+        let heir = with_pid(pid as i32, || {
             let heir = files.serve(&command, port);
-            (heir.pid().cast_signed(), heir)
+            (heir.pid() as i32, heir)
         });
         broker.signal(Signal::CONT);
         broker.says(&format!(

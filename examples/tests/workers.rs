@@ -57,7 +57,7 @@ fn serves(name: &str, program: &str, nth: u32) {
     // Many that are connected and ask nothing yet, one that goes away, and then a stop.
     let clients: Vec<TcpStream> = (0..100).map(|_| request(true).unwrap()).collect();
     drop(request(true));
-    let pid = Pid::from_raw(worker.id().cast_signed()).unwrap();
+    let pid = Pid::from_raw(worker.id() as i32).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     let last = request(false);
     clients.into_iter().chain(last).for_each(answered);

@@ -38,9 +38,7 @@ fn anchor(heading: &str) -> String {
 
 fn has_heading(page: &Path, wanted: &str) -> bool {
     let text = std::fs::read_to_string(page).unwrap();
-    let found = prose(&text)
-        .any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#')) == wanted);
-    found
+    prose(&text).any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#')) == wanted)
 }
 
 #[test]
