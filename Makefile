@@ -54,7 +54,7 @@ help:
 	@echo 'make install     the command and the C library with its headers, with PREFIX and DESTDIR'
 	@echo 'make install-cli     the command alone, its man pages and completions'
 	@echo 'make header      generate include/sendfd.h anew'
-	@echo 'make dist        the crates, the sources with all they need, their sums, into dist/ (docs/releasing.md)'
+	@echo 'make dist        what would be uploaded for a release, tried, into dist/ (docs/releasing.md)'
 	@echo 'make clean       remove all that was built'
 	@echo
 	@echo 'V=1 beside any of them shows the commands and every test.'
@@ -202,7 +202,7 @@ oldest:
 	    -p sendfd-core -p sendfd-capi -p sendfd-cli -p sendfd-python --features sendfd-core/tokio
 
 # packaging/dist PART makes one of its parts.
-dist: need-rust
+dist: need-rust need-cc need-python
 	@packaging/dist
 
 header: need-rust
