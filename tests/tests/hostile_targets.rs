@@ -337,7 +337,7 @@ fn a_target_that_executes_another_program_is_not_waited_for() {
         let answer = sender.hear_or_not();
         server.kill();
         // SAFETY: it is the server's child, which nobody else knows of.
-        unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+        unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         assert_eq!(answer, Some(1), "it was not waited for");
         sender.ends_well();
     }

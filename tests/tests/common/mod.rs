@@ -223,7 +223,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Sets the soft limit of descriptors of a process; 0 is this one.
 pub fn limit_descriptors(pid: u32, count: u64) {
-    set_soft_limit(pid.cast_signed(), Resource::Nofile, Some(count));
+    set_soft_limit(pid as i32, Resource::Nofile, Some(count));
 }
 
 /// A socket that takes two minutes to close, for what it has sent is not read: and the end that does not
