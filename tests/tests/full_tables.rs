@@ -36,7 +36,7 @@ fn one_hole_has_room_for_one() {
             let send = |tag| {
                 let fds = [std::io::stderr()];
                 target
-                    .send(&[fds[0].as_fd()], &SendOptions::new().tag(tag))
+                    .send(&[fds[0].as_fd()], &patient().tag(tag))
                     .expect("sent");
             };
             // Once, so that the receiver has seen a table with room.
@@ -62,18 +62,24 @@ fn one_hole_has_room_for_one() {
     }
 }
 
-const MESSAGES: u64 = 20_000;
+/// How many descriptors a user may have in flight is the sender's limit, for all that tests send at the same time.
+fn patient() -> SendOptions<'static> {
+    SendOptions::new().wait(Wait::For(PATIENCE))
+}
+
+const MESSAGES: u64 = 8000;
 
 /// Sends numbered messages of `fds` descriptors each, until there were enough.
 fn sender(to: u32, port: Port, paths: Paths, fds: usize) -> Fork {
     Fork::run(move |line| {
         line.hear();
+        limit_descriptors(0, 20_000);
         let options = TargetOptions::new().paths(paths);
         let target = Target::open_with(to, port, &options).expect("a target");
         let passenger = duplicate().expect("a duplicate");
         let fds: Vec<BorrowedFd<'_>> = vec![passenger.as_fd(); fds];
         for tag in 0..MESSAGES {
-            let options = SendOptions::new().tag(tag).wait(Wait::For(PATIENCE));
+            let options = patient().tag(tag);
             target.send(&fds, &options).expect("sent");
         }
     })
@@ -147,7 +153,7 @@ fn what_other_threads_and_receivers_do_to_the_table_loses_nothing() {
         }
     });
     target.hear();
-    let mut senders = [(ports[0], Paths::PIDFD, 1), (ports[1], Paths::NAME, 100)]
+    let mut senders = [(ports[0], Paths::PIDFD, 1), (ports[1], Paths::NAME, 20)]
         .map(|(port, paths, fds)| sender(target.pid(), port, paths, fds));
     senders.iter_mut().for_each(|sender| sender.say(0));
     target.ends_well();
@@ -236,14 +242,14 @@ fn what_can_never_fit_makes_nobody_wait() {
         let (lingering, peer) = common::lingering();
         let count = if given_up { 30 } else { 62 };
         let fds = vec![lingering.as_fd(); count];
-        let options = SendOptions::new().paths(path(name)).tag(1);
+        let options = patient().paths(path(name)).tag(1);
         send_with(target.pid(), port(), &fds, &options).expect("sent");
         drop(fds);
         drop(lingering);
         target.say(0);
         assert_eq!(target.hear(), 1);
         let other = PATHS.into_iter().find(|other| *other != name).expect("two");
-        let options = SendOptions::new().paths(path(other)).tag(2);
+        let options = patient().paths(path(other)).tag(2);
         send_with(target.pid(), port(), &[std::io::stderr().as_fd()], &options).expect("sent");
         target.say(0);
         target.ends_well();
