@@ -60,7 +60,7 @@ fn versions_agree() {
 
 /// Names of environment variables that a line reads or sets, in any of our languages.
 fn variables(line: &str) -> impl Iterator<Item = &str> {
-    const BEFORE: [&str; 11] = [
+    const BEFORE: [&str; 12] = [
         "var(\"",
         "var_os(\"",
         "env(\"",
@@ -72,6 +72,7 @@ fn variables(line: &str) -> impl Iterator<Item = &str> {
         "process.env.",
         "${",
         "$",
+        ": &str = \"",
     ];
     BEFORE.iter().flat_map(move |before| {
         line.match_indices(before).filter_map(move |(at, _)| {
