@@ -56,6 +56,11 @@ fn versions_agree() {
             "bindings/node/{file} is not {VERSION}"
         );
     }
+    let changelog = read("packaging/debian/changelog");
+    assert!(
+        changelog.starts_with(&format!("libsendfd ({VERSION}) ")),
+        "packaging/debian/changelog does not begin with {VERSION}"
+    );
 }
 
 /// Names of environment variables that a line reads or sets, in any of our languages.
