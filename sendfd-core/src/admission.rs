@@ -8,29 +8,64 @@ use crate::error::Cause;
 use crate::process::{self, Seen, read_file, told};
 use crate::sys::Namespace;
 
-/// Whether this process's effective user is root there, or one of the users that the target is.
-pub(crate) fn is_admitted(target: &Seen<'_>) -> Result<bool, Cause> {
+/// How a target knows this process's effective user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// As root, or as one of the users that the target is: it accepts what this process sends.
+    Admitted,
+    /// As another user, by this number. It accepts what this process sends if it has named that one.
+    Another(u32),
+    /// As nobody in particular. Also where its user namespace is above that of this process, which cannot
+    /// see there who it is.
+    Nobody,
+}
+
+/// How `target` knows this process's effective user.
+pub(crate) fn standing(target: &Seen<'_>) -> Result<Standing, Cause> {
     let own = geteuid().as_raw();
     let (mut here, mut there) = ([0; 1024], [0; 1024]);
     let here = told(read_file("/proc/self/uid_map", &mut here))?;
     let there = told(target.read_proc("uid_map", &mut there))?;
     let (Some(users), Some(here), Some(there)) = (target.users, here, there) else {
         // /proc is absent or hides the processes of others.
-        return Ok(process::check(target.pid()).is_ok_and(|pid| test_kill_process(pid).is_ok()));
+        let may_signal =
+            process::check(target.pid()).is_ok_and(|pid| test_kill_process(pid).is_ok());
+        return Ok(standing_of(own.into(), may_signal));
     };
     let is_one_of_its = own == users.real || own == users.saved;
     if is_same_namespace(target, here, there) {
         // The overflow user stands for everybody who has no number there, and is not accepted.
-        return Ok(is_somebody(own.into(), here) && (own == 0 || is_one_of_its));
+        return Ok(if is_somebody(own.into(), here) {
+            standing_of(own.into(), own == 0 || is_one_of_its)
+        } else {
+            Standing::Nobody
+        });
     }
     let map = Map(there);
-    let own_there = map.inside(own);
-    let is_known = own != OVERFLOW
-        && own_there.map_or_else(
-            || map.is_of_an_ancestor(),
-            |number| is_somebody(number, there),
-        );
-    Ok(own_there == Some(0) || is_one_of_its && is_known)
+    let Some(own_there) = map.inside(own) else {
+        let is_known = own != OVERFLOW && map.is_of_an_ancestor();
+        return Ok(if is_known && is_one_of_its {
+            Standing::Admitted
+        } else {
+            Standing::Nobody
+        });
+    };
+    Ok(if own_there == 0 {
+        Standing::Admitted
+    } else if own == OVERFLOW || !is_somebody(own_there, there) {
+        Standing::Nobody
+    } else {
+        standing_of(own_there, is_one_of_its)
+    })
+}
+
+/// Where `number` is this process's user.
+fn standing_of(number: u64, is_admitted: bool) -> Standing {
+    match u32::try_from(number) {
+        _ if is_admitted => Standing::Admitted,
+        Ok(number) => Standing::Another(number),
+        Err(_) => Standing::Nobody,
+    }
 }
 
 fn is_same_namespace(target: &Seen<'_>, here: &[u8], there: &[u8]) -> bool {
@@ -116,6 +151,7 @@ mod tests {
     #[test]
     fn this_process_admits_itself() {
         let own = process::Process::open(process::own_pid()).expect("this process");
-        assert_eq!(is_admitted(&own.look().expect("seen")), Ok(true));
+        let seen = own.look().expect("seen");
+        assert_eq!(standing(&seen), Ok(Standing::Admitted));
     }
 }

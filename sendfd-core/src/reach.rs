@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
-use crate::admission;
+use crate::admission::{self, Standing};
 use crate::error::{Cause, Denial};
-use crate::link::{Link, name};
+use crate::link::{Link, Socket, name};
 use crate::path::{Path, Paths};
 use crate::process::{Process, Seen};
 use crate::signal::Port;
@@ -136,30 +136,32 @@ fn weight(cause: Cause) -> u8 {
 /// Reaches the target by one path and makes sure that it will accept what this process sends.
 pub(crate) fn reach_by(path: Path, process: &Seen<'_>, sig: i32) -> Answer<Link> {
     let link = Link::reach(path, process, sig)?;
-    if matches!(link, Link::Syscall(_)) || admission::is_admitted(process)? {
-        return Ok(link);
-    }
-    // The target may have named this user: then there is an address for it.
-    let uid = geteuid().as_raw();
-    match (link, name::reach_as(process, sig, Some(uid))) {
-        (Link::Name(_), Ok(own)) => Ok(Link::Name(own)),
-        (link, Ok(_)) => Ok(link),
-        (_, Err(Cause::NotListening)) => Err(Cause::NotAccepted { uid }),
-        (_, Err(cause)) => Err(cause),
-    }
+    Ok(match (own_name(&link, process, sig)?, link) {
+        (Some(own), Link::Name(_)) => Link::Name(own),
+        (_, link) => link,
+    })
 }
 
 /// Whether the target will accept what this process sends over a link that there is already.
 pub(crate) fn check(link: &Link, process: &Seen<'_>, sig: i32) -> Answer<()> {
-    if matches!(link, Link::Syscall(_)) || admission::is_admitted(process)? {
-        return Ok(());
+    // The receiver judges each message by its sender, over whatever connection it comes.
+    own_name(link, process, sig).map(|_| ())
+}
+
+/// `None` if the target accepts this process's user as it is. Otherwise the target must have named that user: then
+/// there is an address for it, by the number that the target knows it by.
+fn own_name(link: &Link, process: &Seen<'_>, sig: i32) -> Answer<Option<Socket>> {
+    if matches!(link, Link::Syscall(_)) {
+        return Ok(None);
     }
     let uid = geteuid().as_raw();
-    match name::reach_as(process, sig, Some(uid)) {
-        // The receiver judges each message by its sender, over whatever connection it comes.
-        Ok(_) => Ok(()),
-        Err(Cause::NotListening) => Err(Cause::NotAccepted { uid }),
-        Err(cause) => Err(cause),
+    match admission::standing(process)? {
+        Standing::Admitted => Ok(None),
+        Standing::Nobody => Err(Cause::NotAccepted { uid }),
+        Standing::Another(there) => match name::reach_as(process, sig, Some(there)) {
+            Err(Cause::NotListening) => Err(Cause::NotAccepted { uid }),
+            result => result.map(Some),
+        },
     }
 }
 

@@ -256,3 +256,52 @@ fn what_can_never_fit_makes_nobody_wait() {
         drop(peer);
     }
 }
+
+/// Those who connect leave a number free for what they send.
+#[test]
+fn two_free_numbers_serve_all_who_connect() {
+    const SENDERS: usize = 4;
+    let mut target = Fork::run(|line| {
+        limit_descriptors(0, 256);
+        let receiver = Receiver::open(port()).expect("a receiver");
+        let mut filler: Vec<_> = std::iter::from_fn(duplicate).collect();
+        filler.truncate(filler.len() - 2);
+        line.say(0);
+        // All wait at the listener.
+        line.hear();
+        let mut came = 0;
+        while came < SENDERS {
+            match receiver
+                .recv(Wait::For(PATIENCE))
+                .map_err(|error| error.cause())
+            {
+                Ok(_) => came += 1,
+                Err(Cause::TableFull) => line.say(1),
+                Err(cause) => panic!("{cause:?} after {came}"),
+            }
+            assert_eq!(receiver.dropped(), 0);
+        }
+        line.say(2);
+    });
+    target.hear();
+    let pid = target.pid();
+    let senders = (0..SENDERS).map(|_| {
+        Fork::run(|line| {
+            let options = patient().paths(path("name"));
+            let fd = std::io::stderr();
+            send_with(pid, port(), &[fd.as_fd()], &options).expect("sent");
+            line.say(0);
+            line.hear();
+        })
+    });
+    let mut senders: Vec<_> = senders.collect();
+    senders.iter_mut().for_each(|sender| {
+        sender.hear();
+    });
+    target.say(0);
+    let full = std::iter::from_fn(|| (target.hear() == 1).then_some(()));
+    // Each that is told makes some progress.
+    assert!(full.take(1000).count() < 1000, "full for ever");
+    target.ends_well();
+    senders.iter_mut().for_each(|sender| sender.say(0));
+}

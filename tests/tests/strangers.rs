@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use common::{Fork, PATIENCE, connected, errno, header, lingering, port, send_raw};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sendfd_core::{Cause, Receiver, ReceiverOptions, SendOptions, Wait, send_with};
+use sendfd_core::{Cause, Paths, Receiver, ReceiverOptions, SendOptions, Wait, send_with};
 use sendfd_tests::{has, has_root, signal};
 
 const OWNER: u32 = 1041;
@@ -229,28 +229,31 @@ fn an_honest_sender_is_served_among_floods() {
     drop(floods);
 }
 
-/// A receiver that is user `inner` in a user namespace of its own, in which nobody else has a number.
-fn in_user_namespace(inner: u32) -> Option<Fork> {
-    let mut target = Fork::run(move |line| {
+/// A receiver in a user namespace of its own, in which the users of `map` have numbers and it is user
+/// `inner`. Without an `inner` it stays who it was, opens before and has no map.
+fn in_user_namespace(inner: Option<u32>, map: &str, named: &[u32]) -> Option<Fork> {
+    let open = || {
+        let options = ReceiverOptions::new().uids(named);
+        Receiver::open_with(port(), &options).expect("a receiver")
+    };
+    let mut target = Fork::run(|line| {
         line.become_user(OWNER);
+        let before = inner.is_none().then(open);
         // SAFETY: a plain call, of the only thread.
         let alone = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
         line.say(i64::from(alone));
         if alone != 0 {
             return;
         }
-        std::fs::write("/proc/self/setgroups", "deny").expect("written");
-        for map in ["uid", "gid"] {
-            let line = format!("{inner} {OWNER} 1");
-            std::fs::write(format!("/proc/self/{map}_map"), line).expect("written");
+        line.hear();
+        if let Some(inner) = inner {
+            // SAFETY: a plain call.
+            assert_eq!(unsafe { libc::setresuid(inner, inner, inner) }, 0);
         }
-        // SAFETY: plain calls.
-        unsafe {
-            assert_eq!(libc::setresuid(inner, inner, inner), 0);
-            assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
-        }
+        // SAFETY: a plain call.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) }, 0);
         line.die_with_tester();
-        let receiver = Receiver::open(port()).expect("a receiver");
+        let receiver = before.unwrap_or_else(open);
         line.say(0);
         loop {
             line.hear();
@@ -266,8 +269,53 @@ fn in_user_namespace(inner: u32) -> Option<Fork> {
     if !has("userns", target.hear() == 0) {
         return None;
     }
+    if inner.is_some() {
+        for file in ["uid_map", "gid_map"] {
+            std::fs::write(format!("/proc/{}/{file}", target.pid()), map).expect("written");
+        }
+    }
+    target.say(0);
     target.hear();
     Some(target)
+}
+
+/// The map in which only the receiver has a number.
+fn alone(inner: u32) -> String {
+    format!("{inner} {OWNER} 1")
+}
+
+/// What `send` is told that user `uid` does.
+fn told(pid: u32, uid: u32, paths: Paths) -> i32 {
+    let mut sender = Fork::run(|line| {
+        line.become_user(uid);
+        let options = SendOptions::new().paths(paths);
+        let sent = send_with(pid, port(), &[std::io::stderr().as_fd()], &options);
+        line.say(errno(sent).into());
+    });
+    let told = sender.hear();
+    sender.ends_well();
+    i32::try_from(told).expect("an errno")
+}
+
+/// A container's receiver names a user by its own number for that one.
+#[test]
+fn who_is_named_is_meant_by_the_receiver_s_number() {
+    if !has_root() {
+        return;
+    }
+    let Some(mut target) = in_user_namespace(Some(7), "0 100000 65536", &[5]) else {
+        return;
+    };
+    for paths in [Paths::all(), Paths::NAME] {
+        assert_eq!(told(target.pid(), 100_005, paths), 0);
+        target.say(0);
+        assert_eq!(target.hear(), 5);
+        // Outside, this is somebody else.
+        assert_eq!(told(target.pid(), 5, paths), libc::EPERM);
+        assert_eq!(told(target.pid(), 100_006, paths), libc::EPERM);
+        target.say(0);
+        assert_eq!(target.hear(), -1, "nothing was sent");
+    }
 }
 
 /// Root has no number there: the receiver would drop what it sends.
@@ -277,14 +325,10 @@ fn success_is_not_said_where_the_sender_is_nobody() {
         return;
     }
     for inner in [0, 65_534] {
-        let Some(mut target) = in_user_namespace(inner) else {
+        let Some(mut target) = in_user_namespace(Some(inner), &alone(inner), &[]) else {
             return;
         };
-        for paths in [
-            sendfd_core::Paths::all(),
-            sendfd_core::Paths::NAME,
-            sendfd_core::Paths::PIDFD,
-        ] {
+        for paths in [Paths::all(), Paths::NAME, Paths::PIDFD] {
             let options = SendOptions::new().paths(paths);
             let sent = send_with(target.pid(), port(), &[std::io::stderr().as_fd()], &options);
             assert_eq!(errno(sent), libc::EPERM, "{paths} to user {inner}");
@@ -300,30 +344,28 @@ fn nobody_in_particular_is_not_let_in() {
     if !has_root() {
         return;
     }
-    let Some(mut target) = in_user_namespace(65_534) else {
-        return;
-    };
-    let pid = target.pid();
-    Fork::run(|line| {
-        line.become_user(STRANGER);
-        let connection = connected(pid, signal(0), "").expect("connected");
-        let header = header(signal(0), 1, 7);
-        let fd = std::io::stderr();
-        // He may find the connection closed already.
-        let _ = send_raw(&connection, &header, &[fd.as_fd()]);
-    })
-    .ends_well();
-    // Who is let in is received, or his record is dropped; who is not is turned away.
-    target.say(0);
-    assert_eq!(target.hear(), -1);
-    // Its own user has that number, too, and is not told success.
-    Fork::run(|line| {
-        line.become_user(OWNER);
-        let fd = std::io::stderr();
-        let sent = send_with(pid, port(), &[fd.as_fd()], &SendOptions::new());
-        assert_eq!(errno(sent), libc::EPERM);
-    })
-    .ends_well();
-    target.say(0);
-    assert_eq!(target.hear(), -1, "it was sent nothing");
+    // The second went there when it was open already.
+    for inner in [Some(65_534), None] {
+        let map = inner.map(alone).unwrap_or_default();
+        let Some(mut target) = in_user_namespace(inner, &map, &[]) else {
+            return;
+        };
+        let pid = target.pid();
+        Fork::run(|line| {
+            line.become_user(STRANGER);
+            let connection = connected(pid, signal(0), "").expect("connected");
+            let header = header(signal(0), 1, 7);
+            let fd = std::io::stderr();
+            // He may find the connection closed already.
+            let _ = send_raw(&connection, &header, &[fd.as_fd()]);
+        })
+        .ends_well();
+        // Who is let in is received, or his record is dropped; who is not is turned away.
+        target.say(0);
+        assert_eq!(target.hear(), -1);
+        // Its own user has that number, too, and is not told success.
+        assert_eq!(told(pid, OWNER, Paths::all()), libc::EPERM);
+        target.say(0);
+        assert_eq!(target.hear(), -1, "it was sent nothing");
+    }
 }

@@ -91,6 +91,14 @@ impl Connections {
         last_words: bool,
         admits: impl FnOnce(u32) -> bool,
     ) -> Result<Accepted, Cause> {
+        let table = Table::counted_now();
+        if !self.is_empty() && table.has_one_left() {
+            // The last number is for what comes over the connections that there are.
+            return match self.shed(set, work) {
+                true => Ok(Accepted::One),
+                false => Err(Cause::TableFull),
+            };
+        }
         work.begin(listener)?;
         let socket = match accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(socket) => socket,
@@ -110,7 +118,7 @@ impl Connections {
         if last_words {
             work.shut_down(&socket);
         }
-        let tight = Table::counted_now().is_tight(socket.as_raw_fd() as u64);
+        let tight = table.is_tight(socket.as_raw_fd() as u64);
         let full = tight && !self.shed(set, work);
         let id = self.next;
         set.watch(&socket, Source::Connection(id))?;

@@ -105,7 +105,7 @@ impl Gate {
     pub(crate) fn refresh(&mut self, now: u64) {
         if now.wrapping_sub(self.known) > FRESH {
             self.known = now;
-            self.users.own = sys::own_users();
+            self.users.refresh();
         }
     }
 
@@ -118,7 +118,7 @@ impl Gate {
     /// Looks again before somebody is refused: this process may have changed its user.
     #[cold]
     fn now_admits(&mut self, uid: u32) -> bool {
-        self.users.own = sys::own_users();
+        self.users.refresh();
         self.users.admit(uid)
     }
 
@@ -190,6 +190,15 @@ struct Users {
 }
 
 impl Users {
+    /// A process that has gone to a user namespace of its own is another user, or all others are.
+    fn refresh(&mut self) {
+        self.own = sys::own_users();
+        // Only then does it matter, and it is read from files.
+        if self.own.contains(&OVERFLOW) || self.more.contains(&OVERFLOW) {
+            self.nobody = unmapped_user();
+        }
+    }
+
     #[inline]
     fn admit(&self, uid: u32) -> bool {
         uid == 0

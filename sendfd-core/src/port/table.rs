@@ -151,6 +151,11 @@ impl Table {
         self.open.unwrap_or(number + 1) + reserve > self.limit
     }
 
+    /// Whether there is one free number, or none, as far as that is counted.
+    pub(crate) fn has_one_left(&self) -> bool {
+        self.open.is_some_and(|open| open + 1 >= self.limit)
+    }
+
     /// Whether a message of `count` descriptors can be held at all, beside the `own` ones of the
     /// receiver, however much the process closes.
     pub(crate) fn can_ever_hold(&self, count: usize, own: usize) -> bool {
@@ -233,6 +238,14 @@ mod tests {
         drop(held);
         // Other tests of this process open and close theirs meanwhile.
         assert!(during.open.expect("counted") + 60 > before.open.expect("counted") + 100);
+    }
+
+    #[test]
+    fn the_last_free_number() {
+        assert!(table(64, Some(63), 0).has_one_left());
+        assert!(table(64, Some(70), 0).has_one_left());
+        assert!(!table(64, Some(62), 0).has_one_left());
+        assert!(!table(64, None, 0).has_one_left());
     }
 
     #[test]
