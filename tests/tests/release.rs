@@ -113,4 +113,9 @@ fn every_environment_variable_is_in_the_page() {
         .map(str::to_owned)
         .collect();
     assert_eq!(read, told, "what is used, and what tests/README.md says");
+    let changelog = read("packaging/debian/changelog");
+    assert!(
+        changelog.starts_with(&format!("libsendfd ({VERSION}) ")),
+        "packaging/debian/changelog does not begin with {VERSION}"
+    );
 }
