@@ -13,12 +13,19 @@ use sendfd_core::{Path, Paths, WaitFor};
 use crate::sys;
 
 /// A pid: an int, or the `pid` of a process object.
-pub(crate) struct Pid(i32);
+pub(crate) struct Pid(u32);
 
 impl Pid {
-    /// As the core has it: what is none in Python is 0 there.
+    /// The core has no word for what is below 0, and says itself what is wrong with 0.
+    fn new(number: i32) -> PyResult<Self> {
+        u32::try_from(number).map(Pid).map_err(|_| {
+            let text = format!("there is no process {number}: a pid is 1 or more");
+            PyOSError::new_err((libc::EINVAL, text))
+        })
+    }
+
     pub(crate) fn number(&self) -> u32 {
-        u32::try_from(self.0).unwrap_or(0)
+        self.0
     }
 }
 
@@ -27,19 +34,20 @@ impl FromPyObject<'_, '_> for Pid {
 
     fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
         if object.is_instance_of::<PyInt>() {
-            return object.extract().map(Pid);
+            return Pid::new(object.extract()?);
         }
         let py = object.py();
         if let Some(pid) = multiprocessing_pid(&object)? {
-            return Ok(Pid(pid));
+            return Pid::new(pid);
         }
         let Some(pid) = object.getattr_opt(intern!(py, "pid"))? else {
-            return object.extract().map(Pid).map_err(|_| {
+            let number = object.extract().map_err(|_| {
                 PyTypeError::new_err(format!(
                     "a pid must be an int or an object with a pid, not {}",
                     type_name(&object)
                 ))
-            });
+            })?;
+            return Pid::new(number);
         };
         if pid.is_none() {
             return Err(PyValueError::new_err("the process has not been started"));
@@ -51,7 +59,7 @@ impl FromPyObject<'_, '_> for Pid {
                 format!("process {pid} has exited with status {status}"),
             )));
         }
-        pid.extract().map(Pid)
+        Pid::new(pid.extract()?)
     }
 }
 

@@ -239,7 +239,6 @@ def test_a_path_that_is_not_offered(receiver: sendfd.Receiver) -> None:
     ("pid", "sig", "fds", "data", "number"),
     [
         (0, SIG, 0, b"", errno.EINVAL),
-        (-1, SIG, 0, b"", errno.EINVAL),
         (None, signal.SIGUSR1, 0, b"", errno.EINVAL),
         (None, 65, 0, b"", errno.EINVAL),
         (None, SIG, [], b"", errno.EINVAL),
@@ -256,6 +255,26 @@ def test_bad_values_for_the_kernel(
     with pytest.raises(OSError, match=r"cannot send to process .* at signal|not a port") as caught:
         sendfd.send(os.getpid() if pid is None else pid, sig, fds, data=data)
     assert caught.value.errno == number
+    with pytest.raises(BlockingIOError):
+        receiver.recv(0)
+
+
+@pytest.mark.parametrize("pid", [-1, -(2**31)])
+def test_a_pid_below_zero_is_named_as_given(receiver: sendfd.Receiver, pid: int) -> None:
+    class Process:
+        def __init__(self) -> None:
+            self.pid = pid
+
+    for process in (pid, Process()):
+        for call in (
+            lambda to: sendfd.send(to, SIG, 0),
+            lambda to: sendfd.asend(to, SIG, 0),
+            lambda to: sendfd.Target(to, SIG),
+            lambda to: sendfd.probe(to, SIG),
+        ):
+            with pytest.raises(OSError, match=f"there is no process {pid}: ") as caught:
+                call(process)
+            assert caught.value.errno == errno.EINVAL
     with pytest.raises(BlockingIOError):
         receiver.recv(0)
 
