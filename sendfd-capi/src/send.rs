@@ -51,7 +51,8 @@ pub struct sendfd_options {
     pub paths: u32,
     /// How long to wait, in milliseconds: for the target to start listening, for room in its queue,
     /// and for descriptors in flight. 0: not at all. -1: without limit. What is sent is what the
-    /// numbers meant when the call was made.
+    /// numbers meant when the call was made: a send that has to wait duplicates each descriptor first,
+    /// and fails with -EMFILE when the descriptor table is full.
     pub timeout_ms: i32,
     /// The length of data in bytes, at most SENDFD_MAX_DATA. Above 4096 the library makes a memfd for
     /// it, which both processes need a free number for as long as they hold it.
@@ -71,8 +72,9 @@ unsafe impl Growing for sendfd_options {
     const FIRST: usize = end_of!(sendfd_options, tag: u64);
 }
 
-/// A process, at one of its signals, opened for sending. It costs one descriptor, which is
-/// close-on-exec.
+/// A process, at one of its signals, opened for sending. It costs one descriptor of this process, which
+/// is close-on-exec. A program that closes descriptors that it did not open must close its targets
+/// first: see the beginning of this file.
 pub struct sendfd_target(Target);
 
 /// The options that C lent, checked.
@@ -267,7 +269,9 @@ pub unsafe extern "C" fn sendfd_target_open(
 ///   -EINVAL        target or fds is NULL, nfds is 0 or more than SENDFD_MAX_FDS, or options are
 ///                  wrong (see sendfd_send)
 ///   -EBADF         one of the descriptors is not open
-///   -ESRCH         the process that was opened has exited
+///   -ESRCH         the process that was opened has exited. (If a child that it made by a raw
+///                  clone(2) shares its queue, this is found out within a tenth of a second: until
+///                  then a send can return 0)
 ///   -ECONNREFUSED  it lives, but has stopped listening
 ///   -EPERM         it does not accept this process's user any more
 ///   -EAGAIN        its queue is full, and timeout_ms is 0
@@ -277,12 +281,18 @@ pub unsafe extern "C" fn sendfd_target_open(
 ///   -EMSGSIZE      data_len is more than SENDFD_MAX_DATA, or above 4096 and more than RLIMIT_FSIZE
 ///   -EOPNOTSUPP    the target is not reached by one of options->paths; or data_len is above 4096,
 ///                  and this process may not make a memfd
-///   -EMFILE, -ENFILE, -ENOMEM  as the kernel says
+///   -EMFILE        a send that has to wait duplicates each descriptor first, and the table is full; or
+///                  as the kernel says
+///   -ENFILE, -ENOMEM  as the kernel says
 ///   -ENOTRECOVERABLE  a defect in this library; it is not known whether anything was sent
+///
+/// The target is a descriptor of this process, and not checked: if the program has closed it without
+/// sendfd_target_close, the message is written to what the number names by then.
 ///
 /// Blocks for timeout_ms at most; without one, never. Threads may share a target. A forked child
 /// may go on using its copy. Safe in a signal handler that saves errno, with a timeout_ms of 0: there it
 /// needs 8 KiB of stack, or 16 where the target has closed its receiver and the way to it is opened again.
+/// A child forked in a handler that interrupted a call of this library must not return into that call.
 ///
 /// See also: sendmsg(2), unix(7) "SCM_RIGHTS", signal-safety(7).
 #[unsafe(no_mangle)]

@@ -49,7 +49,9 @@ pub fn send(pid: u32, port: Port, fd: impl AsFd) -> Result<()> {
 ///   RLIMIT_FSIZE allows.
 /// - `EOPNOTSUPP`: a path was insisted on that this kernel or target does not offer; or there are more
 ///   than 4096 bytes of data, and this process may not make a memfd.
-/// - `EMFILE`, `ENFILE`, `ENOMEM`: as the kernel says.
+/// - `EMFILE`: a send that has to wait duplicates each descriptor first, and the descriptor table is
+///   full; or as the kernel says.
+/// - `ENFILE`, `ENOMEM`: as the kernel says.
 ///
 /// # References
 /// - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html), `SCM_RIGHTS`

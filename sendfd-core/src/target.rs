@@ -35,6 +35,11 @@ use crate::wait::{Deadline, timespec};
 /// It sends as the user that this process was when it was opened. When this process is another user
 /// by then, the target is asked again, and refuses with `EPERM` or is sent to as the new user.
 ///
+/// A program that closes descriptors that it did not open (closefrom, close_range) must drop its targets
+/// and receivers first. [`send`](crate::send()) and [`send_with`](crate::send_with) check their own cache;
+/// [`Target::send`] and a receiver do not check, and what the number names by then is written to or
+/// closed.
+///
 /// Threads may share it. A forked child may go on using its copy.
 #[derive(Debug)]
 pub struct Target {
@@ -125,10 +130,16 @@ impl Target {
     ///
     /// Safe in a signal handler that saves errno, without a wait. It allocates nothing there and needs 8 KiB
     /// of stack, or 16 where the target has closed its receiver and the way has to be opened again,
-    /// beside what the kernel puts on a signal stack (`AT_MINSIGSTKSZ`).
+    /// beside what the kernel puts on a signal stack (`AT_MINSIGSTKSZ`). A child forked in a handler that
+    /// interrupted a call of this library must not return into that call: it may call async-signal-safe
+    /// functions only, and end with `_exit` or `execve`.
+    ///
+    /// When the target has died, but a child that it made by a raw `clone` shares its queue, its death is
+    /// found out within a tenth of a second. Until then a send can succeed.
     ///
     /// # Errors
-    /// As [`send_with`](crate::send_with).
+    /// As [`send_with`](crate::send_with). A send that has to wait duplicates each descriptor first:
+    /// `EMFILE` when the descriptor table is full.
     #[inline]
     pub fn send(&self, fds: &[BorrowedFd<'_>], options: &SendOptions<'_>) -> Result<()> {
         let patience = Patience::new(options.wait, options.wait_for);
