@@ -393,3 +393,51 @@ def test_a_full_table_ends_no_iteration(backend: str, child: MakeChild) -> None:
             assert near.recv(10) == b"answer"
     # Reported once, and not looked at in a busy loop.
     assert peer.end().splitlines() == ["WARNING sendfd", "True"]
+
+
+# The table is full before the first message is taken; who is told so makes room.
+FULL_AT_FIRST = """
+from importlib import import_module
+import logging
+library, early = sys.argv[2], sys.argv[3] == "True"
+if early:
+    import_module(library)
+receiver = sendfd.Receiver(SIG)
+# What only programs with an event loop need is not there in others.
+print(early == ("sendfd._loops" in sys.modules), flush=True)
+loops = import_module(library)
+for tag in range(10):
+    sendfd.send(os.getpid(), SIG, 0, tag=tag)
+hold = []
+
+class Report(logging.Handler):
+    def emit(self, record):
+        print(record.levelname, flush=True)
+        while hold:
+            os.close(hold.pop())
+
+logging.getLogger("sendfd").addHandler(Report())
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            hold.append(os.dup(0))
+    except OSError:
+        pass
+    tags = []
+    async for message in receiver:
+        with message:
+            tags.append(message.tag)
+        if len(tags) == 10:
+            receiver.close()
+    print(tags == list(range(10)), flush=True)
+
+loops.run(main() if library == "asyncio" else main)
+"""
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_a_table_that_is_full_at_first(library: str, early: bool, child: MakeChild) -> None:
+    assert child(FULL_AT_FIRST, library, early).end().split() == ["True", "WARNING", "True"]

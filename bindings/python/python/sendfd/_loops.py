@@ -5,13 +5,13 @@ Neither library is imported before a program runs it.
 
 from __future__ import annotations
 
-import errno
-import logging
 import sys
 import time
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any
+
+from ._sleep import running_trio, sleep
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,32 +24,6 @@ if TYPE_CHECKING:
 _TURN = 32
 # A target that boots or is full is tried again after so many seconds, twice as long each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
-# The same for a descriptor table that is full.
-_FIRST_FULL, _LONGEST_FULL = 0.005, 0.1
-# A full table is reported once in so many seconds.
-_REPORT_EACH = 60.0
-
-
-def running_trio() -> Any:
-    """Return the module trio if the caller is one of its tasks, or None."""
-    trio = sys.modules.get("trio")
-    if trio is not None:
-        try:
-            trio.lowlevel.current_task()
-        except (RuntimeError, AttributeError):
-            return None
-    return trio
-
-
-async def sleep(seconds: float) -> None:
-    """Let other tasks run for so long, at least once."""
-    trio = running_trio()
-    if trio is not None:
-        await trio.sleep(seconds)
-    else:
-        import asyncio
-
-        await asyncio.sleep(seconds)
 
 
 def warn_if_running(call: str) -> None:
@@ -113,25 +87,6 @@ async def receive(receiver: Receiver) -> Message:
         message = receiver._recv_nowait()
         if message is not None:
             return message
-
-
-async def receive_for_ever(receiver: Receiver) -> Message:
-    """Take one message, and wait for a descriptor table that is full to have room again."""
-    pause = _FIRST_FULL
-    while True:
-        try:
-            return await receive(receiver)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE) or receiver.closed:
-                raise
-            now = time.monotonic()
-            if now - receiver._reported >= _REPORT_EACH:
-                receiver._reported = now
-                logging.getLogger("sendfd").warning(
-                    "%s; nothing is lost: it goes on when there is room", error.strerror
-                )
-        await sleep(pause)
-        pause = min(pause * 2, _LONGEST_FULL)
 
 
 class TrioTurns:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import errno
+import sys
+import time
 import warnings
 
 from . import _sendfd
+from ._sleep import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
     from ._loops import Reader, TrioTurns
     from ._message import Message
+
+# A descriptor table that is full is tried again after so many seconds, twice as long each time.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+# It is reported once in so many seconds.
+_REPORT_EACH = 60.0
 
 
 class Receiver(_sendfd.Receiver):
@@ -33,6 +45,14 @@ class Receiver(_sendfd.Receiver):
     _reader: Reader | TrioTurns | None = None
     _reported = float("-inf")
 
+    def __new__(cls, sig: int, *, uids: Sequence[int] = (), queue_bytes: int = 0) -> Self:
+        """Open it."""
+        # Importing takes descriptors, of which there may be none left when the first message comes.
+        # A program without an event loop is spared it.
+        if "asyncio" in sys.modules or "trio" in sys.modules:
+            from . import _loops  # noqa: F401
+        return super().__new__(cls, sig, uids=uids, queue_bytes=queue_bytes)
+
     async def arecv(self) -> Message:
         """Receive one message, in a coroutine of asyncio, trio or anyio. Cancelling it loses none.
 
@@ -54,14 +74,32 @@ class Receiver(_sendfd.Receiver):
 
     async def __anext__(self) -> Message:
         """Receive the next message."""
-        from . import _loops
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                from . import _loops
 
-        try:
-            return await _loops.receive_for_ever(self)
-        except OSError as error:
-            if self.closed or error.errno == errno.ESHUTDOWN:
-                raise StopAsyncIteration from None
-            raise
+                return await _loops.receive(self)
+            except OSError as error:
+                if self.closed or error.errno == errno.ESHUTDOWN:
+                    raise StopAsyncIteration from None
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                self._report(error)
+            await sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _report(self, full: OSError) -> None:
+        """Log that the descriptor table is full."""
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_EACH:
+            self._reported = now
+            # Event loops have imported it already.
+            import logging
+
+            logging.getLogger("sendfd").warning(
+                "%s; nothing is lost: it goes on when there is room", full.strerror
+            )
 
     def close(self) -> None:
         """Stop listening. What nobody received is closed; senders get ConnectionRefusedError.

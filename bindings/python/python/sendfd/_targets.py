@@ -6,6 +6,7 @@ import errno
 import time
 
 from ._sendfd import Held, Target, hold
+from ._sleep import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,8 +112,6 @@ class Targets:
 
         fd is held from when the coroutine starts.
         """
-        from ._loops import sleep
-
         held = hold(fd, data, tag)
         clock = _Clock(timeout)
         await sleep(0)
