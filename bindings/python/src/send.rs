@@ -113,7 +113,9 @@ pub(crate) fn send(
 ///
 /// What fd means is settled by the call, not when the coroutine is awaited: the caller may close its
 /// own at once. The coroutine waits as long as timeout allows, None (the default) without limit.
-/// Cancelled while it waits, it has sent nothing; once it returns, the message was sent.
+/// Cancelled while it waits, it has sent nothing; once it returns, the message was sent. However it
+/// ends, its duplicates are closed then; those of a task that is cancelled before it has started are
+/// closed with the task.
 ///
 /// Raises what send() raises; TypeError, ValueError and OSError (EBADF, EMFILE) about the arguments
 /// already when it is called.
@@ -151,7 +153,8 @@ enum To {
 /// A message that waits to be sent: duplicates of the descriptors, and what goes with them.
 #[pyclass(module = "sendfd._sendfd", frozen)]
 pub(crate) struct Held {
-    fds: Vec<OwnedFd>,
+    /// Empty once they were released. Never locked while detached from the interpreter.
+    fds: Mutex<Vec<OwnedFd>>,
     data: Vec<u8>,
     tag: u64,
 }
@@ -165,14 +168,19 @@ pub(crate) fn hold(fd: Passengers<'_>, data: Data<'_>, tag: u64) -> PyResult<Hel
 impl Held {
     fn new(fd: &Passengers<'_>, data: &Data<'_>, tag: u64) -> PyResult<Self> {
         Ok(Held {
-            fds: fd.lend(duplicates)?,
+            fds: Mutex::new(fd.lend(duplicates)?),
             data: data.as_bytes().to_vec(),
             tag,
         })
     }
 
+    fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, to: &To, wait: Wait, wait_for: WaitFor) -> Result<()> {
-        let fds = borrow_all(&self.fds);
+        let held = self.lock();
+        let fds = borrow_all(&held);
         let options = SendOptions::new()
             .wait(wait)
             .wait_for(wait_for)
@@ -195,13 +203,20 @@ impl Held {
         let to = To::Target(target.get()?);
         self.send(&to, Wait::Never, WaitFor::Room).map_err(os_error)
     }
+
+    /// Close the duplicates, now that nothing is sent any more: the frame that has this lives as long as
+    /// the traceback of an exception that came out of it.
+    fn release(&self) {
+        let held = std::mem::take(&mut *self.lock());
+        drop(held);
+    }
 }
 
 /// A message on its way to where it goes.
 #[pyclass(module = "sendfd._sendfd", frozen)]
 pub(crate) struct Outbound {
     to: To,
-    /// Closed with this: also when the coroutine that has it is never started.
+    /// Closed with this, too: the coroutine that has it may never be started.
     held: Held,
     wait_for: WaitFor,
 }
@@ -248,6 +263,11 @@ impl Outbound {
             Wait::Never
         };
         self.send(wait).map_err(os_error)
+    }
+
+    /// Close the duplicates, whatever became of the message.
+    fn release(&self) {
+        self.held.release();
     }
 }
 

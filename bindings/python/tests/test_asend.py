@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import os
+import socket
 import threading
 import warnings
 from collections.abc import Awaitable, Callable
@@ -180,6 +181,70 @@ def test_cancelled_it_has_sent_nothing(run: Run, receiver: sendfd.Receiver, null
                 receiver.recv(0)
 
     run(main)
+
+
+def test_what_failed_holds_nothing(run: Run, receiver: sendfd.Receiver, null: int) -> None:
+    # A traceback keeps the frames that an exception went through, with all that is in them.
+    kept: list[BaseException] = []
+
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def main() -> None:
+        here = [(os.getpid(), SIG)]
+        with sendfd.Target(os.getpid(), SIG) as target, sendfd.Targets(here) as targets:
+            full(target, null)
+            with pytest.raises(BlockingIOError):
+                targets.send(null)
+
+            async def fails(error: type[Exception], sending: Awaitable[object]) -> None:
+                with pytest.raises(error) as caught:
+                    await sending
+                kept.append(caught.value)
+
+            async def keeps(sending: Awaitable[object]) -> None:
+                try:
+                    await sending
+                except BaseException as error:
+                    kept.append(error)
+                    raise
+
+            before = count()
+            await fails(BlockingIOError, target.asend(null, timeout=0))
+            await fails(TimeoutError, target.asend([null, null], timeout=0.01))
+            await fails(BlockingIOError, targets.asend(null, timeout=0))
+            await fails(TimeoutError, targets.asend(null, timeout=0.01))
+            with pytest.raises(BlockingIOError) as caught:
+                targets.send(null)
+            kept.append(caught.value)
+            for sending in (target.asend(null), targets.asend(null)):
+                with anyio.move_on_after(0.03) as scope:
+                    await keeps(sending)
+                assert scope.cancelled_caught
+            assert len(kept) == 7
+            assert count() == before
+
+    run(main)
+    kept.clear()
+
+
+def test_a_cancelled_task_holds_nothing(receiver: sendfd.Receiver) -> None:
+    async def main() -> None:
+        near, far = socket.socketpair()
+        with near, sendfd.Target(os.getpid(), SIG) as target:
+            full(target, near.fileno())
+            task = asyncio.create_task(target.asend(far))
+            far.close()
+            # It has started, and waits.
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+            near.settimeout(10)
+            # The connection has ended, although the task is still known.
+            assert near.recv(1) == b""
+            assert task.cancelled()
+
+    asyncio.run(main())
 
 
 def test_cancelled_before_it_started(receiver: sendfd.Receiver, null: int) -> None:

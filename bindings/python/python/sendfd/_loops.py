@@ -47,21 +47,24 @@ async def deliver(outbound: Outbound, timeout: float | None) -> None:
     """Send a message, waiting without stopping the loop. Cancelled, it has sent nothing."""
     # Nothing is awaited after the message was sent.
     global _sent_in_a_row
-    _sent_in_a_row += 1
-    if _sent_in_a_row >= _TURN or running_trio() is not None:
-        _sent_in_a_row = 0
-        await sleep(0)
-    end = None if timeout is None else time.monotonic() + timeout
-    pause = _FIRST_PAUSE
-    while timeout != 0:
-        if outbound.attempt():
-            return
-        left = pause if end is None else end - time.monotonic()
-        if left <= 0:
-            break
-        await sleep(min(pause, left))
-        pause = min(pause * 2, _LONGEST_PAUSE)
-    outbound.last_attempt(timeout != 0)
+    try:
+        _sent_in_a_row += 1
+        if _sent_in_a_row >= _TURN or running_trio() is not None:
+            _sent_in_a_row = 0
+            await sleep(0)
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_PAUSE
+        while timeout != 0:
+            if outbound.attempt():
+                return
+            left = pause if end is None else end - time.monotonic()
+            if left <= 0:
+                break
+            await sleep(min(pause, left))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        outbound.last_attempt(timeout != 0)
+    finally:
+        outbound.release()
 
 
 async def receive(receiver: Receiver) -> Message:

@@ -92,13 +92,16 @@ class Targets:
         none is left, ConnectionRefusedError, PermissionError or OSError (EOPNOTSUPP) otherwise;
         TimeoutError after a timeout. On an error nothing was sent.
         """
-        held = hold(fd, data, tag)
         clock = _Clock(timeout)
-        while True:
-            sent = self._offer(held, clock)
-            if sent is not None:
-                return sent
-            time.sleep(clock.pause())
+        held = hold(fd, data, tag)
+        try:
+            while True:
+                sent = self._offer(held, clock)
+                if sent is not None:
+                    return sent
+                time.sleep(clock.pause())
+        finally:
+            held.release()
 
     async def asend(
         self,
@@ -112,14 +115,17 @@ class Targets:
 
         fd is held from when the coroutine starts.
         """
-        held = hold(fd, data, tag)
         clock = _Clock(timeout)
-        await sleep(0)
-        while True:
-            sent = self._offer(held, clock)
-            if sent is not None:
-                return sent
-            await sleep(clock.pause())
+        held = hold(fd, data, tag)
+        try:
+            await sleep(0)
+            while True:
+                sent = self._offer(held, clock)
+                if sent is not None:
+                    return sent
+                await sleep(clock.pause())
+        finally:
+            held.release()
 
     def _offer(self, held: Held, clock: _Clock) -> Target | None:
         """Go round once, first to those that do not rest. None if it is worth to wait."""
