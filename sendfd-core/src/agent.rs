@@ -5,13 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crate::sys;
-
 /// A thread that runs until it is told to end.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    /// Of the process that has the thread.
-    generation: u32,
     thread: JoinHandle<()>,
     ending: Arc<AtomicBool>,
 }
@@ -19,11 +15,7 @@ pub(crate) struct Agent {
 impl Agent {
     /// `thread` looks at `ending` from time to time.
     pub(crate) fn new(thread: JoinHandle<()>, ending: Arc<AtomicBool>) -> Self {
-        Agent {
-            generation: sys::generation(),
-            thread,
-            ending,
-        }
+        Agent { thread, ending }
     }
 
     /// Has it end soon.
@@ -33,13 +25,12 @@ impl Agent {
 
     /// Waits until it has ended.
     pub(crate) fn join(self) {
-        if sys::generation() == self.generation {
-            // If it panicked, it has printed that.
-            let _ = self.thread.join();
-        } else {
-            // A child forked in a signal handler that interrupted this call, and came back to it, has no
-            // such thread.
-            mem::forget(self);
-        }
+        // If it panicked, it has printed that.
+        let _ = self.thread.join();
+    }
+
+    /// In a child, which has no such thread.
+    pub(crate) fn forget(self) {
+        mem::forget(self);
     }
 }

@@ -119,9 +119,17 @@ fn stop(port: Port) -> std::result::Result<(), Cause> {
     if ports::stop_kernel(port.signal()) {
         return Ok(());
     }
+    let own = sys::generation();
     let agent = ports::dismiss_agent(port.signal()).ok_or(Cause::NotInSignalMode)?;
-    // It holds the receiver, which is closed with it.
-    agent.join();
+    // No handler may fork here: its child would come back to a thread that it does not have.
+    sys::with_signals_blocked(|| {
+        if sys::generation() == own {
+            // It holds the receiver, which is closed with it.
+            agent.join();
+        } else {
+            agent.forget();
+        }
+    });
     Ok(())
 }
 
