@@ -88,7 +88,7 @@ impl Gate {
             users: Users {
                 own: sys::own_users(),
                 more: uids.to_vec(),
-                nobody: unmapped_user(),
+                nobody: unmapped_user(&own_map().unwrap_or_default()),
             },
             known: 0,
             dropped: 0,
@@ -193,9 +193,10 @@ impl Users {
     /// A process that has gone to a user namespace of its own is another user, or all others are.
     fn refresh(&mut self) {
         self.own = sys::own_users();
-        // Only then does it matter, and it is read from files.
-        if self.own.contains(&OVERFLOW) || self.more.contains(&OVERFLOW) {
-            self.nobody = unmapped_user();
+        // Only then does it matter, and it is read from files, which a process may have left behind.
+        let matters = self.own.contains(&OVERFLOW) || self.more.contains(&OVERFLOW);
+        if let Some(map) = matters.then(own_map).flatten() {
+            self.nobody = unmapped_user(&map);
         }
     }
 
@@ -206,14 +207,18 @@ impl Users {
     }
 }
 
-/// `None` where every user has a number, so that this one is an ordinary user.
+/// `None` where there is no /proc.
+fn own_map() -> Option<Vec<u8>> {
+    std::fs::read("/proc/self/uid_map").ok()
+}
+
+/// `None` where every user has a number by the `map`, so that this one is an ordinary user.
 ///
 /// # References
 /// - [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html), "Unmapped
 ///   user and group IDs"
-fn unmapped_user() -> Option<u32> {
-    let map = std::fs::read("/proc/self/uid_map").unwrap_or_default();
-    if maps_everybody(&map) {
+fn unmapped_user(map: &[u8]) -> Option<u32> {
+    if maps_everybody(map) {
         return None;
     }
     let number = std::fs::read_to_string("/proc/sys/kernel/overflowuid");
