@@ -213,13 +213,17 @@ func (r *Receiver) Retire() error {
 // Close ends receiving; what was sent and not received is closed. A Recv that waits answers. It may be called again.
 func (r *Receiver) Close() error {
 	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	if r.receiver != nil {
+	open := r.receiver != nil
+	if open {
 		C.sendfd_receiver_close(r.receiver)
 		r.receiver = nil
-		return r.poll.Close()
 	}
-	return nil
+	r.mutex.Unlock()
+	if !open {
+		return nil
+	}
+	// It waits for those that are about to look: without the lock, which they take.
+	return r.poll.Close()
 }
 
 // Message is what another process sent. Its files are the receiver's, to be closed by it.
