@@ -4,6 +4,7 @@ use crate::credentials::{Credentials, OVERFLOW, maps_everybody};
 use crate::error::Cause;
 use crate::message::{Descriptors, Incoming, Room};
 use crate::path::Path;
+use crate::process::read_file;
 use crate::sys::{self, Record};
 use crate::wire::{HEADER_LEN, Header};
 
@@ -88,7 +89,8 @@ impl Gate {
             users: Users {
                 own: sys::own_users(),
                 more: uids.to_vec(),
-                nobody: unmapped_user(&own_map().unwrap_or_default()),
+                overflow: overflow_user(),
+                all_have_numbers: all_have_numbers().unwrap_or(false),
             },
             known: 0,
             dropped: 0,
@@ -185,44 +187,44 @@ struct Users {
     own: [u32; 2],
     more: Vec<u32>,
     /// The number by which the kernel names every user that has none in this user namespace. It is
-    /// nobody in particular, and never admitted.
-    nobody: Option<u32>,
+    /// nobody in particular, and not admitted unless all have numbers.
+    overflow: u32,
+    all_have_numbers: bool,
 }
 
 impl Users {
     /// A process that has gone to a user namespace of its own is another user, or all others are.
     fn refresh(&mut self) {
         self.own = sys::own_users();
-        // Only then does it matter, and it is read from files, which a process may have left behind.
-        let matters = self.own.contains(&OVERFLOW) || self.more.contains(&OVERFLOW);
-        if let Some(map) = matters.then(own_map).flatten() {
-            self.nobody = unmapped_user(&map);
+        // Only then does it matter, and it is read from a file, which the process may have left behind.
+        if self.own.contains(&self.overflow) || self.more.contains(&self.overflow) {
+            self.all_have_numbers = all_have_numbers().unwrap_or(self.all_have_numbers);
         }
     }
 
     #[inline]
     fn admit(&self, uid: u32) -> bool {
         uid == 0
-            || ((self.own.contains(&uid) || self.more.contains(&uid)) && self.nobody != Some(uid))
+            || ((self.own.contains(&uid) || self.more.contains(&uid))
+                && (uid != self.overflow || self.all_have_numbers))
     }
 }
 
-/// `None` where there is no /proc.
-fn own_map() -> Option<Vec<u8>> {
-    std::fs::read("/proc/self/uid_map").ok()
-}
-
-/// `None` where every user has a number by the `map`, so that this one is an ordinary user.
+/// Whether every user has a number in this user namespace. `None` if the kernel does not say. Allocates
+/// nothing.
 ///
 /// # References
 /// - [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html), "Unmapped
 ///   user and group IDs"
-fn unmapped_user(map: &[u8]) -> Option<u32> {
-    if maps_everybody(map) {
-        return None;
-    }
+fn all_have_numbers() -> Option<bool> {
+    let mut buffer = [0; 1024];
+    let map = read_file("/proc/self/uid_map", &mut buffer).ok()?;
+    Some(maps_everybody(map))
+}
+
+fn overflow_user() -> u32 {
     let number = std::fs::read_to_string("/proc/sys/kernel/overflowuid");
-    Some(number.map_or(OVERFLOW, |text| text.trim().parse().unwrap_or(OVERFLOW)))
+    number.map_or(OVERFLOW, |text| text.trim().parse().unwrap_or(OVERFLOW))
 }
 
 #[cfg(test)]
@@ -234,11 +236,12 @@ mod tests {
         let mut users = Users {
             own: [65_534, 65_534],
             more: vec![7],
-            nobody: Some(65_534),
+            overflow: 65_534,
+            all_have_numbers: false,
         };
         assert!(!users.admit(65_534));
         assert!(users.admit(0) && users.admit(7) && !users.admit(8));
-        users.nobody = None;
+        users.all_have_numbers = true;
         assert!(users.admit(65_534));
     }
 }
