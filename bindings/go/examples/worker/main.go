@@ -26,12 +26,13 @@ func main() {
 	if err != nil {
 		log.Fatal("SENDFD_PORT has to be the number of a signal")
 	}
+	// First: once it listens it may be sent something, and then be told to end.
+	ending := make(chan os.Signal, 1)
+	signal.Notify(ending, syscall.SIGTERM)
 	receiver, err := sendfd.Listen(syscall.Signal(sig), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	ending := make(chan os.Signal, 1)
-	signal.Notify(ending, syscall.SIGTERM)
 	go func() {
 		<-ending
 		if err := receiver.Retire(); err != nil {
