@@ -1,6 +1,5 @@
 //! The thread behind signal mode, as far as others have to know it.
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -23,14 +22,8 @@ impl Agent {
         self.ending.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until it has ended.
-    pub(crate) fn join(self) {
-        // If it panicked, it has printed that.
-        let _ = self.thread.join();
-    }
-
-    /// In a child, which has no such thread.
-    pub(crate) fn forget(self) {
-        mem::forget(self);
+    /// The thread, for who waits until it has ended.
+    pub(crate) fn into_thread(self) -> JoinHandle<()> {
+        self.thread
     }
 }

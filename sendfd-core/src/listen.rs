@@ -121,15 +121,8 @@ fn stop(port: Port) -> std::result::Result<(), Cause> {
     }
     let own = sys::generation();
     let agent = ports::dismiss_agent(port.signal()).ok_or(Cause::NotInSignalMode)?;
-    // No handler may fork here: its child would come back to a thread that it does not have.
-    sys::with_signals_blocked(|| {
-        if sys::generation() == own {
-            // It holds the receiver, which is closed with it.
-            agent.join();
-        } else {
-            agent.forget();
-        }
-    });
+    // It holds the receiver, which is closed with it.
+    sys::join(agent.into_thread(), own);
     Ok(())
 }
 

@@ -99,13 +99,8 @@ pub(crate) fn close(fds: Vec<OwnedFd>) {
     match started {
         Started::New(thread) => {
             if thread.ended.wait(PATIENCE) {
-                // It has nothing more to do, and leaves nothing behind. Not in a child, which has no
-                // such thread: no signal handler may fork here.
-                sys::with_signals_blocked(|| {
-                    if sys::generation() == own {
-                        let _ = thread.handle.join();
-                    }
-                });
+                // It has nothing more to do, and leaves nothing behind.
+                sys::join(thread.handle, own);
             }
         }
         Started::Enough => {

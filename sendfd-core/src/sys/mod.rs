@@ -31,7 +31,7 @@ pub(crate) use polled::polled;
 pub(crate) use record::fuzz as fuzz_control;
 pub(crate) use record::{BATCH, ReceivedFds, Record, discard, receive, receive_many};
 pub(crate) use signals::{
-    Disposition, disposition, expect_fd, expect_no_fd, expects_fd, is_blocked, queue_to_self,
+    Disposition, disposition, expect_fd, expect_no_fd, expects_fd, is_blocked, join, queue_to_self,
     with_signals_blocked,
 };
 pub(crate) use transmit::transmit;

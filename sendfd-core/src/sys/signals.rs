@@ -3,10 +3,11 @@
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+use std::thread::JoinHandle;
 
 use rustix::io::Errno;
 
-use super::check;
+use super::{check, generation};
 use crate::credentials::Credentials;
 
 /// What an arriving signal would do to this process.
@@ -109,6 +110,21 @@ pub(crate) fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: `before` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     result
+}
+
+/// Waits for a thread of this process that is about to end; `own` is the generation that started it. A child that a
+/// handler forked meanwhile, and that comes back here, has no such thread and does not wait.
+///
+/// No handler runs in this thread while it waits: a child forked by one would be in the midst of joining.
+pub(crate) fn join(thread: JoinHandle<()>, own: u32) {
+    with_signals_blocked(|| {
+        if generation() == own {
+            // If it panicked, it has printed that.
+            let _ = thread.join();
+        } else {
+            mem::forget(thread);
+        }
+    });
 }
 
 /// The kernel's siginfo_t for SI_QUEUE. libc's type hides the fields behind accessors.
