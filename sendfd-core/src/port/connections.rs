@@ -92,15 +92,14 @@ impl Connections {
         admits: impl FnOnce(u32) -> bool,
     ) -> Result<Accepted, Cause> {
         let table = Table::counted_now();
-        if !self.is_empty() && table.has_one_left() {
-            // The last number is for what comes over the connections that there are.
-            return match self.shed(set, work) {
-                true => Ok(Accepted::One),
-                false => Err(Cause::TableFull),
-            };
-        }
         work.begin(listener)?;
-        let socket = match accept_with(listener, SocketFlags::CLOEXEC) {
+        let accepted = if !self.is_empty() && table.has_one_left() {
+            // The last number is for what comes over the connections that there are.
+            Err(Errno::MFILE)
+        } else {
+            accept_with(listener, SocketFlags::CLOEXEC)
+        };
+        let socket = match accepted {
             Ok(socket) => socket,
             // Shut down and empty: nobody can join it any more.
             Err(Errno::AGAIN | Errno::INVAL) if last_words => return Ok(Accepted::End),
