@@ -33,29 +33,20 @@ pub(crate) fn standing(target: &Seen<'_>) -> Result<Standing, Cause> {
         return Ok(standing_of(own.into(), may_signal));
     };
     let is_one_of_its = own == users.real || own == users.saved;
-    if is_same_namespace(target, here, there) {
-        // The overflow user stands for everybody who has no number there, and is not accepted.
-        return Ok(if is_somebody(own.into(), here) {
-            standing_of(own.into(), own == 0 || is_one_of_its)
-        } else {
-            Standing::Nobody
-        });
-    }
     let map = Map(there);
-    let Some(own_there) = map.inside(own) else {
-        let is_known = own != OVERFLOW && map.is_of_an_ancestor();
-        return Ok(if is_known && is_one_of_its {
-            Standing::Admitted
-        } else {
-            Standing::Nobody
-        });
-    };
-    Ok(if own_there == 0 {
-        Standing::Admitted
-    } else if own == OVERFLOW || !is_somebody(own_there, there) {
-        Standing::Nobody
+    let is_same = is_same_namespace(target, here, there);
+    let number = if is_same {
+        Some(own.into())
     } else {
-        standing_of(own_there, is_one_of_its)
+        map.inside(own)
+    };
+    // In another namespace the overflow user stands for everybody who has no number here.
+    let is_own = is_same || own != OVERFLOW;
+    Ok(match number {
+        Some(0) => Standing::Admitted,
+        Some(number) if is_own && is_somebody(number, there) => standing_of(number, is_one_of_its),
+        None if is_own && is_one_of_its && map.is_of_an_ancestor() => Standing::Admitted,
+        _ => Standing::Nobody,
     })
 }
 
