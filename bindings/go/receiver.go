@@ -241,33 +241,21 @@ type Message struct {
 }
 
 // Conn takes the first descriptor out as a connection.
-func (m *Message) Conn() (net.Conn, error) {
-	file, err := m.first()
-	if err != nil {
-		return nil, err
-	}
-	// That makes a duplicate.
-	defer file.Close()
-	return net.FileConn(file)
-}
+func (m *Message) Conn() (net.Conn, error) { return takeFirst(m, net.FileConn) }
 
 // Listener takes the first descriptor out as a listening socket.
-func (m *Message) Listener() (net.Listener, error) {
-	file, err := m.first()
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return net.FileListener(file)
-}
+func (m *Message) Listener() (net.Listener, error) { return takeFirst(m, net.FileListener) }
 
-func (m *Message) first() (*os.File, error) {
+// takeFirst takes the first file out as what as makes of it, which is a duplicate.
+func takeFirst[T any](m *Message, as func(*os.File) (T, error)) (T, error) {
 	if len(m.Files) == 0 {
-		return nil, os.ErrClosed
+		var none T
+		return none, os.ErrClosed
 	}
 	file := m.Files[0]
 	m.Files = m.Files[1:]
-	return file, nil
+	defer file.Close()
+	return as(file)
 }
 
 // Close closes the files that were not taken out.
