@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import sendfd
@@ -148,6 +149,10 @@ def free_address() -> tuple[str, int]:
 
 # ------------------------------------------------------------ the cases
 
+Start = Callable[[], "subprocess.Popen[str]"]
+# Servers of one kind under load, and how to start one.
+Serving = Callable[[str], "contextlib.AbstractContextManager[tuple[Load, Start]]"]
+
 
 def restart(server: str, requests: int) -> Load:
     """A new one takes the listening socket over, and the old one ends."""
@@ -185,9 +190,9 @@ def restart_control(server: str, requests: int) -> Load:
     return load
 
 
-def retire(server: str, requests: int) -> Load:
-    """Two workers are given connections; one after the other retires, and has a successor."""
-    with front(server) as (load, start):
+def retire(serving: Serving, server: str, requests: int) -> Load:
+    """Of two workers, one after the other is told to end, and has a successor."""
+    with serving(server) as (load, start):
         workers = [start(), start()]
         for _ in range(STOPS):
             load.wait_for(requests // STOPS)
@@ -198,42 +203,12 @@ def retire(server: str, requests: int) -> Load:
     return load
 
 
-def retire_control(server: str, requests: int) -> Load:
-    """Two workers accept from the same descriptor; one after the other is told to stop."""
-    with control(server) as (load, start):
-        workers = [start(), start()]
-        for _ in range(STOPS):
-            load.wait_for(requests // STOPS)
-            workers.append(start())
-            oldest = workers.pop(0)
-            oldest.send_signal(signal.SIGTERM)
-            oldest.wait(60)
-    return load
-
-
-def single(server: str, requests: int) -> Load:
-    """Two workers are given connections."""
-    with front(server) as (load, start):
+def single(serving: Serving, server: str, requests: int) -> Load:
+    """Two workers serve."""
+    with serving(server) as (load, start):
         start(), start()
         load.wait_for(requests)
     return load
-
-
-def single_control(server: str, requests: int) -> Load:
-    """Two workers accept from the same descriptor."""
-    with control(server) as (load, start):
-        start(), start()
-        load.wait_for(requests)
-    return load
-
-
-CASES = {
-    "restart": (restart, restart_control, RESTARTED + IN_NODE),
-    "retire": (retire, retire_control, HANDED + IN_NODE),
-    "single connections": (single, single_control, HANDED + IN_NODE),
-}
-
-Start = Callable[[], "subprocess.Popen[str]"]
 
 
 @contextlib.contextmanager
@@ -316,6 +291,15 @@ def front(server: str) -> Iterator[tuple[Load, Start]]:
         finally:
             over.set()
             thread.join()
+
+
+Case = Callable[[str, int], Load]
+# The case, its control, and the servers.
+CASES: dict[str, tuple[Case, Case, list[str]]] = {
+    "restart": (restart, restart_control, RESTARTED + IN_NODE),
+    "retire": (partial(retire, front), partial(retire, control), HANDED + IN_NODE),
+    "single connections": (partial(single, front), partial(single, control), HANDED + IN_NODE),
+}
 
 
 # ------------------------------------------------------------ the table
